@@ -1,0 +1,285 @@
+"""From the nodes a user added to a validated graph: who gets what, and what is left open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from milepost.dag.fits import element_of, fits, list_of
+from milepost.errors import GraphError, InputError, OutputMismatch, did_you_mean
+from milepost.graph import Binding, Graph, Node, Source
+from milepost.runtime.conform import annotation_name, return_check
+from milepost.runtime.steps import MISSING, Parameter, Step
+
+__all__ = ["Built", "InputSpec", "NodeSpec", "build"]
+
+
+@dataclass(slots=True, eq=False)
+class NodeSpec:
+    """A node as the user added it. In ``bindings`` and ``over`` another spec stands for its output."""
+
+    index: int
+    label: str
+    step: Step[..., Any]
+    bindings: dict[str, Any]
+    over: Any
+    is_map: bool
+    concurrency: int | None
+    after: list[int]
+    edges: list[int] = field(default_factory=list)  # added with >>
+
+    @property
+    def returns(self) -> Any:
+        """The annotation of the node's output."""
+        return list_of(self.step.returns) if self.is_map else self.step.returns
+
+
+@dataclass(slots=True)
+class InputSpec:
+    """One input of a run: a parameter, or several of one name, that no node binds."""
+
+    name: str
+    annotation: Any
+    is_required: bool
+    label: str
+
+
+@dataclass(slots=True)
+class Built:
+    """A graph and the inputs it leaves open."""
+
+    graph: Graph
+    inputs: dict[str, InputSpec]
+    _validators: dict[str, Any] = field(default_factory=dict)
+
+    def validate(self, given: Mapping[str, Any], name: str) -> dict[str, Any]:
+        """Return the inputs, validated and converted by pydantic against their annotations.
+
+        Raises:
+            InputError: One line that lists everything missing, unknown or of the wrong type.
+        """
+        complaints = []
+        for key in given:
+            if key not in self.inputs:
+                known = ", ".join(self.inputs) or "none"
+                complaints.append(f"unknown input {key!r} (known: {known}).{did_you_mean(key, self.inputs)}")
+        values = {}
+        for key, spec in self.inputs.items():
+            if key not in given:
+                if spec.is_required:
+                    complaints.append(f"missing input {key!r} ({_named(spec.annotation)}, for step {spec.label!r})")
+                continue
+            try:
+                values[key] = self._convert(spec, given[key])
+            except ValueError as error:
+                complaints.append(str(error))
+        if complaints:
+            raise InputError(f"{name!r} cannot run with these inputs: {'; '.join(complaints)}.".replace("..", "."))
+        return values
+
+    def _convert(self, spec: InputSpec, value: Any) -> Any:
+        if spec.annotation is MISSING or spec.annotation is Any:
+            return value
+        from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+        from pydantic.errors import PydanticSchemaGenerationError
+
+        adapter = self._validators.get(spec.name)
+        if adapter is None:
+            try:
+                try:
+                    adapter = TypeAdapter(spec.annotation, config=ConfigDict(arbitrary_types_allowed=True))
+                except PydanticUserError:
+                    adapter = TypeAdapter(spec.annotation)
+            except (PydanticSchemaGenerationError, PydanticUserError, TypeError):
+                return value  # an annotation that pydantic cannot read promises nothing
+            self._validators[spec.name] = adapter
+        try:
+            return adapter.validate_python(value)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False)[0]
+            where = "".join(f"[{part!r}]" for part in first["loc"])
+            shown = repr(value) if len(repr(value)) <= 60 else repr(value)[:57] + "..."
+            message = f"input {spec.name!r}{where} must be {_named(spec.annotation)}, not {shown} ({first['msg']})"
+            raise ValueError(message) from None
+
+
+def build(name: str, specs: Sequence[NodeSpec]) -> Built:
+    """Check every node, settle every parameter and order the graph.
+
+    Raises:
+        GraphError: The first mistake, with the nodes and the remedy.
+    """
+    if not specs:
+        raise GraphError(f"The Dag {name!r} has no nodes. Add one: dag.node(function).")
+    inputs: dict[str, InputSpec] = {}
+    nodes = [_node(spec, specs, inputs) for spec in specs]
+    return Built(Graph(name, nodes), inputs)
+
+
+def _node(spec: NodeSpec, specs: Sequence[NodeSpec], inputs: dict[str, InputSpec]) -> Node:
+    parameters = {parameter.name: parameter for parameter in spec.step.parameters}
+    bindings = [_bound(spec, parameters, name, value) for name, value in spec.bindings.items()]
+    bound = set(spec.bindings)
+    over = None
+    if spec.is_map:
+        element = _element_parameter(spec, parameters, bound)
+        bindings.append(Binding(element.name, Source.ELEMENT))
+        bound.add(element.name)
+        over = _over(spec, element)
+    after = list(spec.after)
+    claims: dict[str, str] = {}
+    for index in spec.edges:
+        upstream = specs[index]
+        if any(value is upstream for value in (*spec.bindings.values(), spec.over)):
+            continue  # handed over by name already
+        taken = _claim(spec, upstream, [p for p in parameters.values() if p.name not in bound], claims)
+        if taken is None:
+            after.append(index)
+        else:
+            claims[taken] = upstream.label
+            bindings.append(Binding(taken, Source.NODE, index))
+    bound |= set(claims)
+    for parameter in parameters.values():
+        if parameter.name not in bound:
+            _leave_open(spec, parameter, inputs)
+            bindings.append(Binding(parameter.name, Source.INPUT, parameter.name))
+    step = spec.step
+    return Node(
+        label=spec.label,
+        body=step,
+        bindings=tuple(bindings),
+        over=over,
+        concurrency=spec.concurrency,
+        after=tuple(after),
+        retry=step.retry,
+        transient=step.transient,
+        at_most_once=step.at_most_once,
+        pure=step.pure,
+    )
+
+
+def _bound(spec: NodeSpec, parameters: Mapping[str, Parameter], name: str, value: Any) -> Binding:
+    parameter = parameters.get(name)
+    if parameter is None:
+        if spec.step.takes_any_keyword:
+            parameter = Parameter(name, MISSING, is_optional=True)
+        elif name == spec.step.context_parameter:
+            raise GraphError(f"Node {spec.label!r}: {name!r} is its StepContext, which the run hands in. Leave it out.")
+        else:
+            known = ", ".join(parameters) or "none"
+            raise GraphError(
+                f"Node {spec.label!r}: {spec.step.name}() has no parameter {name!r} (it has: {known})."
+                f"{did_you_mean(name, parameters)}"
+            )
+    if not isinstance(value, NodeSpec):
+        _check_value(spec, parameter, value)
+        return Binding(name, Source.VALUE, value)
+    if not fits(value.returns, parameter.annotation):
+        raise GraphError(
+            f"Node {spec.label!r} cannot take the output of {value.label!r}: it returns {_named(value.returns)}, but "
+            f"parameter {name!r} is {_named(parameter.annotation)}. Correct an annotation, or bind another node."
+        )
+    return Binding(name, Source.NODE, value.index)
+
+
+def _check_value(spec: NodeSpec, parameter: Parameter, value: Any) -> None:
+    check = None if parameter.annotation is MISSING else return_check(spec.label, parameter.annotation)
+    if check is None:
+        return
+    try:
+        check(value)
+    except OutputMismatch as error:
+        raise GraphError(
+            f"Node {spec.label!r}: parameter {parameter.name!r} is {_named(parameter.annotation)}, not {error.detail}. "
+            "Bind a value of that type."
+        ) from None
+
+
+def _element_parameter(spec: NodeSpec, parameters: Mapping[str, Parameter], bound: set[str]) -> Parameter:
+    for parameter in parameters.values():
+        if parameter.name not in bound:
+            return parameter
+    raise GraphError(
+        f"Map {spec.label!r}: {spec.step.name}() has no parameter left for the element. "
+        "Leave its first parameter unbound."
+    )
+
+
+def _over(spec: NodeSpec, element: Parameter) -> Binding:
+    over = spec.over
+    if not isinstance(over, NodeSpec):
+        is_listed = isinstance(over, (Sequence, Mapping)) and not isinstance(over, (str, bytes, bytearray))
+        if not is_listed:
+            raise GraphError(
+                f"Map {spec.label!r} goes over a node, list, tuple, range or dict, not {type(over).__name__}. "
+                "Sort a set; make a list of a generator."
+            )
+        return Binding("", Source.VALUE, over)
+    if not fits(element_of(over.returns), element.annotation):
+        raise GraphError(
+            f"Map {spec.label!r} cannot go over {over.label!r}: its elements are {_named(element_of(over.returns))}, but "
+            f"parameter {element.name!r} is {_named(element.annotation)}. Correct an annotation, or map over another node."
+        )
+    if not (fits(over.returns, Sequence) or fits(over.returns, Mapping)) or over.returns in (str, bytes):
+        raise GraphError(
+            f"Map {spec.label!r} cannot go over {over.label!r}, which returns {_named(over.returns)}. "
+            "Let it return a list, tuple, range or dict."
+        )
+    return Binding("", Source.NODE, over.index)
+
+
+def _claim(spec: NodeSpec, upstream: NodeSpec, unbound: list[Parameter], claims: Mapping[str, str]) -> str | None:
+    """Return the parameter that an edge binds, or None for an edge that only orders.
+
+    Required parameters come first: an optional one is considered only where no required one fits.
+    """
+    returns = upstream.returns
+    if returns is None or returns is type(None):
+        return None
+    fitting = [p for p in unbound if fits(returns, p.annotation)]
+    required = [p for p in fitting if not p.is_optional]
+    candidates = required or [p for p in fitting if p.annotation is not MISSING and returns is not MISSING]
+    if len(candidates) == 1:
+        name = candidates[0].name
+        if name in claims:
+            raise GraphError(
+                f"Both {claims[name]!r} and {upstream.label!r} would go to parameter {name!r} of node {spec.label!r}. "
+                f"Bind them by name: dag.node({spec.step.name}, {name}=...)."
+            )
+        return name
+    if candidates:
+        names = ", ".join(repr(p.name) for p in candidates)
+        raise GraphError(
+            f"The output of {upstream.label!r} fits several parameters of node {spec.label!r}: {names}. "
+            f"Bind it by name: dag.node({spec.step.name}, {candidates[0].name}=...)."
+        )
+    missing = [p for p in unbound if not p.is_optional]
+    if missing:
+        wanted = ", ".join(f"{p.name}: {_named(p.annotation)}" for p in missing)
+        raise GraphError(
+            f"{upstream.label!r} returns {_named(returns)}, which fits no open parameter of node {spec.label!r} "
+            f"({wanted}). Bind it by name, or order the two with after= instead of >>."
+        )
+    return None
+
+
+def _leave_open(spec: NodeSpec, parameter: Parameter, inputs: dict[str, InputSpec]) -> None:
+    known = inputs.get(parameter.name)
+    if known is None:
+        inputs[parameter.name] = InputSpec(
+            parameter.name, parameter.annotation, not parameter.is_optional, spec.label
+        )
+        return
+    known.is_required = known.is_required or not parameter.is_optional
+    if known.annotation is MISSING:
+        known.annotation = parameter.annotation
+    elif parameter.annotation is not MISSING and parameter.annotation != known.annotation:
+        raise GraphError(
+            f"Input {parameter.name!r} is {_named(known.annotation)} in node {known.label!r} and "
+            f"{_named(parameter.annotation)} in node {spec.label!r}. Give both the same annotation, or bind one."
+        )
+
+
+def _named(annotation: Any) -> str:
+    return "not annotated" if annotation is MISSING else annotation_name(annotation)

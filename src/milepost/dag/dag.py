@@ -1,0 +1,407 @@
+"""``Dag``: nodes, edges, and the four ways to run them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Executor
+from types import ModuleType
+from typing import Any, overload
+
+from milepost.dag.build import Built, NodeSpec, build
+from milepost.errors import ConfigurationError, GraphError
+from milepost.graph import Graph
+from milepost.ledger import Ledger
+from milepost.runtime.outcome import FinishedRun
+from milepost.runtime.progress import Progress
+from milepost.runtime.run import RunOptions, resume_graph, resume_graph_async, run_graph, run_graph_async
+from milepost.runtime.steps import Step, as_step
+
+__all__ = ["Dag", "NodeRef"]
+
+Function = Step[..., Any] | Callable[..., Any]
+LedgerLike = Ledger | str | os.PathLike[str] | None
+
+
+class NodeRef:
+    """A node of a Dag: bind it to a parameter of a later node, or order nodes with ``>>``."""
+
+    __slots__ = ("dag", "spec")
+
+    def __init__(self, dag: Dag, spec: NodeSpec) -> None:
+        """Made by ``Dag.node`` and ``Dag.map``."""
+        self.dag = dag
+        self.spec = spec
+
+    @property
+    def label(self) -> str:
+        """The node's label."""
+        return self.spec.label
+
+    @overload
+    def __rshift__(self, other: NodeRef) -> NodeRef: ...
+    @overload
+    def __rshift__(self, other: list[NodeRef]) -> list[NodeRef]: ...
+
+    def __rshift__(self, other: NodeRef | list[NodeRef]) -> NodeRef | list[NodeRef]:
+        """Run ``other`` after this node, and hand it this node's output where that is unambiguous."""
+        for ref in other if isinstance(other, list) else [other]:
+            self.dag.add_edge(self, ref)
+        return other
+
+    def __rrshift__(self, others: Iterable[NodeRef]) -> NodeRef:
+        """Run this node after each of a list of others."""
+        for ref in others:
+            self.dag.add_edge(ref, self)
+        return self
+
+    def __repr__(self) -> str:
+        """Return the label."""
+        return f"<node {self.label!r}>"
+
+
+class Dag:
+    """A directed graph of steps that runs durably.
+
+    Args:
+        name: The workflow's name in the ledger.
+
+    Example:
+        >>> def numbers(n: int) -> list[int]:
+        ...     return list(range(n))
+        >>> def square(n: int) -> int:
+        ...     return n * n
+        >>> dag = Dag("squares")
+        >>> found = dag.node(numbers)                 # n is left open: an input of the run
+        >>> squared = dag.map(square, found)          # one step for each element
+        >>> total = dag.node(sum, label="total", iterable=squared)
+        >>> dag.run(n=4, ledger=":memory:").result()
+        14
+    """
+
+    def __init__(self, name: str) -> None:
+        """Begin an empty graph."""
+        if not isinstance(name, str) or not name.strip():
+            raise ConfigurationError(f"A Dag's name must be a text that is not empty, not {name!r}.")
+        self.name = name
+        self._specs: list[NodeSpec] = []
+        self._steps: dict[Any, Step[..., Any]] = {}
+        self._built: Built | None = None
+        self._module = sys._getframe(1).f_globals.get("__name__", "")  # noqa: SLF001 - to tell `resume` where we live
+
+    def __repr__(self) -> str:
+        """Return name and size."""
+        return f"<Dag {self.name!r} with {len(self._specs)} nodes>"
+
+    # --- writing -----------------------------------------------------------------------------
+
+    def node(
+        self,
+        fn: Function,
+        /,
+        *,
+        label: str | None = None,
+        after: NodeRef | Iterable[NodeRef] = (),
+        bind: Mapping[str, Any] | None = None,
+        **bindings: Any,
+    ) -> NodeRef:
+        """Add a step.
+
+        Args:
+            fn: The function or step.
+            label: The step's label, unique in the run; the step's name if left out.
+            after: Nodes that must complete first and hand nothing over.
+            bind: Bindings by name, for parameters called ``label``, ``after`` or ``bind``.
+            bindings: Parameter names with another node (its output is handed over) or a plain
+                value. Parameters left open are inputs of the run, by name.
+
+        Raises:
+            GraphError: The label or a parameter name cannot be.
+        """
+        return self._add(fn, label, after, {**bindings, **(bind or {})})
+
+    def map(
+        self,
+        fn: Function,
+        over: Any,
+        /,
+        *,
+        concurrency: int | None = None,
+        label: str | None = None,
+        after: NodeRef | Iterable[NodeRef] = (),
+        bind: Mapping[str, Any] | None = None,
+        **bindings: Any,
+    ) -> NodeRef:
+        """Add a map: one step for each element, side by side, each durable on its own.
+
+        The elements' labels are ``label[0]``, ``label[1]``, … (``label['key']`` over a dict). The
+        node's output is the list of all outputs in order, or a dict with the same keys.
+
+        Args:
+            fn: Called with one element in its first parameter that is not bound by name.
+            over: A node whose output is a list, tuple, range or dict, or such a value itself.
+            concurrency: How many elements may run at once; the run's own limit if left out.
+            label: The map's label; the step's name if left out.
+            after: Nodes that must complete first and hand nothing over.
+            bind: Bindings by name, for parameters with the name of an argument here.
+            bindings: As for :meth:`node`, the same for every element.
+
+        Raises:
+            GraphError: The label, a parameter name or what to go over cannot be.
+        """
+        if concurrency is not None and (isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1):
+            raise ConfigurationError(f"concurrency must be a whole number of 1 or more, not {concurrency!r}.")
+        return self._add(
+            fn, label, after, {**bindings, **(bind or {})}, over=over, is_map=True, concurrency=concurrency
+        )
+
+    def add_edge(self, upstream: NodeRef, downstream: NodeRef) -> None:
+        """Add what ``upstream >> downstream`` adds.
+
+        Raises:
+            GraphError: One of the two is a node of another Dag, or no node.
+        """
+        for ref in (upstream, downstream):
+            if not isinstance(ref, NodeRef):
+                raise GraphError(f"{ref!r} is not a node. Add it first: {self.name}.node(function).")
+            self._check_own(ref, downstream.label if isinstance(downstream, NodeRef) else "")
+        if upstream.spec.index not in downstream.spec.edges:
+            downstream.spec.edges.append(upstream.spec.index)
+        self._built = None
+
+    def _add(
+        self,
+        fn: Function,
+        label: str | None,
+        after: NodeRef | Iterable[NodeRef],
+        bindings: dict[str, Any],
+        *,
+        over: Any = None,
+        is_map: bool = False,
+        concurrency: int | None = None,
+    ) -> NodeRef:
+        step = self._step(fn)
+        label = step.name if label is None else label
+        if not isinstance(label, str) or not label or "[" in label or "]" in label:
+            raise GraphError(f"A label must be text without '[' and ']', not {label!r}: 'x[3]' names an element of a map.")
+        for value in (*bindings.values(), over):
+            if isinstance(value, NodeRef):
+                self._check_own(value, label)
+        order = [after] if isinstance(after, NodeRef) else list(after)
+        for ref in order:
+            self._check_own(ref, label)
+        spec = NodeSpec(
+            index=len(self._specs),
+            label=label,
+            step=step,
+            bindings={name: _unwrap(value) for name, value in bindings.items()},
+            over=_unwrap(over) if is_map else None,
+            is_map=is_map,
+            concurrency=concurrency,
+            after=[ref.spec.index for ref in order],
+        )
+        self._specs.append(spec)
+        self._built = None
+        return NodeRef(self, spec)
+
+    def _step(self, fn: Function) -> Step[..., Any]:
+        if isinstance(fn, Step):
+            return fn
+        try:
+            found = self._steps.get(fn)  # looking at a function's signature is worth doing once
+        except TypeError:
+            return as_step(fn)
+        if found is None:
+            found = self._steps[fn] = as_step(fn)
+        return found
+
+    def _check_own(self, ref: NodeRef, label: str) -> None:
+        if not isinstance(ref, NodeRef):
+            raise GraphError(f"{ref!r} is not a node. Add it first: dag.node(function).")
+        if ref.dag is not self:
+            raise GraphError(
+                f"Node {label!r} of {self.name!r} cannot reach {ref.label!r}, which is a node of the Dag "
+                f"{ref.dag.name!r}. Add the function to this Dag as well."
+            )
+
+    # --- building ----------------------------------------------------------------------------
+
+    def build(self) -> Graph:
+        """Check everything and return the graph.
+
+        Raises:
+            GraphError: Ambiguity, a cycle, a label used twice, an unknown parameter, a type that
+                does not fit; the message names the nodes and the remedy.
+        """
+        return self._build().graph
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """The inputs of a run: parameter name to annotation, required ones first."""
+        specs = self._build().inputs
+        ordered = sorted(specs.values(), key=lambda spec: not spec.is_required)
+        return {spec.name: spec.annotation for spec in ordered}
+
+    def _build(self) -> Built:
+        if self._built is None:
+            self._built = build(self.name, self._specs)
+        return self._built
+
+    # --- running -----------------------------------------------------------------------------
+
+    def run(
+        self,
+        *,
+        inputs: Mapping[str, Any] | None = None,
+        ledger: LedgerLike = None,
+        run_id: str | None = None,
+        max_concurrency: int | None = None,
+        executor: Executor | None = None,
+        durability: str | None = None,
+        tags: Mapping[str, Any] | None = None,
+        target: str | None = None,
+        on_start: Callable[[Progress], None] | None = None,
+        **more_inputs: Any,
+    ) -> FinishedRun:
+        """Run the graph to its end in this thread and return the finished run, whatever its status.
+
+        Args:
+            inputs: The inputs by name; for names that are arguments here.
+            ledger: An open ledger, a path or a URL; None means ``MILEPOST_LEDGER``, else
+                ``milepost.db``.
+            run_id: The run's id; a new UUIDv7 if left out.
+            max_concurrency: How many steps may run at once (32).
+            executor: Where bodies of sync steps run; threads if left out.
+            durability: ``"power"`` (default) or ``"process"``, where the ledger is opened here.
+            tags: Plain JSON data kept with the run.
+            target: Where ``milepost resume`` finds this Dag again, such as ``file.py:dag``; found
+                by itself where the Dag is a module's variable.
+            on_start: Called once with the live progress before the first step.
+            more_inputs: The inputs by name.
+
+        Raises:
+            InputError: Inputs are missing, unknown or of the wrong type; no run was created.
+            GraphError: The graph cannot be built.
+            RunExists: The run id is taken.
+            StoreError: The ledger cannot be opened or written.
+            KeyboardInterrupt: Recorded, then raised again.
+        """
+        built = self._build()
+        values = built.validate({**(inputs or {}), **more_inputs}, self.name)
+        options = RunOptions(
+            ledger=ledger,
+            run_id=run_id,
+            max_concurrency=max_concurrency,
+            executor=executor,
+            durability=durability,
+            tags=tags,
+            target=target or self._locate(),
+            on_start=on_start,
+        )
+        return run_graph(built.graph, values, "dag", options)
+
+    async def run_async(
+        self,
+        *,
+        inputs: Mapping[str, Any] | None = None,
+        ledger: LedgerLike = None,
+        run_id: str | None = None,
+        max_concurrency: int | None = None,
+        executor: Executor | None = None,
+        durability: str | None = None,
+        tags: Mapping[str, Any] | None = None,
+        target: str | None = None,
+        on_start: Callable[[Progress], None] | None = None,
+        **more_inputs: Any,
+    ) -> FinishedRun:
+        """Do what :meth:`run` does on the running event loop, without ever blocking it."""
+        built = self._build()
+        values = built.validate({**(inputs or {}), **more_inputs}, self.name)
+        options = RunOptions(
+            ledger=ledger,
+            run_id=run_id,
+            max_concurrency=max_concurrency,
+            executor=executor,
+            durability=durability,
+            tags=tags,
+            target=target or self._locate(),
+            on_start=on_start,
+        )
+        return await run_graph_async(built.graph, values, "dag", options)
+
+    def resume(
+        self,
+        run_id: str,
+        *,
+        ledger: LedgerLike = None,
+        max_concurrency: int | None = None,
+        executor: Executor | None = None,
+        durability: str | None = None,
+        target: str | None = None,
+        on_start: Callable[[Progress], None] | None = None,
+    ) -> FinishedRun:
+        """Take a run up where it died, failed or was cancelled; completed steps do not run again.
+
+        Args:
+            run_id: The run.
+            ledger: As for :meth:`run`.
+            max_concurrency: As for :meth:`run`.
+            executor: As for :meth:`run`.
+            durability: As for :meth:`run`.
+            target: Replaces the stored target.
+            on_start: As for :meth:`run`.
+
+        Raises:
+            RunNotFound: There is no such run.
+            InvalidTransition: It is completed.
+            RunBusy: Another live process executes it.
+            GraphChanged: This graph is not the one it started with; the message says how.
+            ValueNotRestorable: A stored output that is needed cannot be restored.
+        """
+        options = RunOptions(
+            ledger=ledger,
+            max_concurrency=max_concurrency,
+            executor=executor,
+            durability=durability,
+            target=target,
+            on_start=on_start,
+        )
+        return resume_graph(self.build(), run_id, options)
+
+    async def resume_async(
+        self,
+        run_id: str,
+        *,
+        ledger: LedgerLike = None,
+        max_concurrency: int | None = None,
+        executor: Executor | None = None,
+        durability: str | None = None,
+        target: str | None = None,
+        on_start: Callable[[Progress], None] | None = None,
+    ) -> FinishedRun:
+        """Do what :meth:`resume` does on the running event loop, without ever blocking it."""
+        options = RunOptions(
+            ledger=ledger,
+            max_concurrency=max_concurrency,
+            executor=executor,
+            durability=durability,
+            target=target,
+            on_start=on_start,
+        )
+        return await resume_graph_async(self.build(), run_id, options)
+
+    def _locate(self) -> str | None:
+        """Return ``file.py:name`` where this Dag is a variable of the module that made it."""
+        module = sys.modules.get(self._module)
+        file = getattr(module, "__file__", None)
+        if not isinstance(module, ModuleType) or not file:
+            return None
+        for name, value in list(vars(module).items()):
+            if value is self and name.isidentifier():
+                return f"{os.path.abspath(file)}:{name}"
+        return None
+
+
+def _unwrap(value: Any) -> Any:
+    return value.spec if isinstance(value, NodeRef) else value

@@ -1,0 +1,21 @@
+"""The pure core: what is ready, what an outcome means, when to retry, what a restart reuses.
+
+Nothing here reads a clock, draws a number, touches a file or starts a thread: the drivers in
+:mod:`milepost.runtime` hand in the time and perform what the core asks for.
+"""
+
+from milepost.engine.execution import Call, Execution, Failure, MapMark
+from milepost.engine.restart import History, RestartPlan, StepSummary, plan_restart
+from milepost.engine.retry import next_delay
+
+__all__ = [
+    "Call",
+    "Execution",
+    "Failure",
+    "History",
+    "MapMark",
+    "RestartPlan",
+    "StepSummary",
+    "next_delay",
+    "plan_restart",
+]

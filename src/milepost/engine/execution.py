@@ -1,0 +1,405 @@
+"""One run in progress, as plain data and functions: the state that both drivers share.
+
+The driver takes calls with :meth:`Execution.next_call`, performs them, and reports each outcome
+with :meth:`~Execution.succeeded` or :meth:`~Execution.failed`. Invariants:
+
+- a call is handed out only when every upstream node has succeeded;
+- after the first failure, or :meth:`~Execution.halt`, nothing new is handed out;
+- a value is kept only while a node that has not finished reads it; the values of final nodes are
+  kept for the run's outputs, except those of maps, which the ledger can give back.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from milepost.engine.restart import NOT_LOADED, History
+from milepost.engine.retry import next_delay
+from milepost.errors import ConfigurationError
+from milepost.graph import Graph, Node, Source
+
+__all__ = ["Call", "Execution", "Failure", "MapMark"]
+
+
+class Call:
+    """One attempt of one step that is to be performed now."""
+
+    __slots__ = ("attempt", "element", "failures", "label", "map", "node", "position")
+
+    def __init__(
+        self, node: Node, label: str, tries: tuple[int, int], map_: _Map | None, position: int, element: Any
+    ) -> None:
+        """Make the next attempt after ``tries`` (attempts made, failures that count)."""
+        self.node = node
+        self.label = label
+        self.attempt = tries[0] + 1
+        self.failures = tries[1]
+        self.map = map_
+        self.position = position
+        self.element = element
+
+    def __repr__(self) -> str:
+        """Return the label and attempt."""
+        return f"<Call {self.label!r} attempt {self.attempt}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The first failure of a run: the step, and what it raised."""
+
+    label: str
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class MapMark:
+    """A map node itself started, completed or could not start (``error``)."""
+
+    node: Node
+    attempt: int
+    verb: str  # "start", "complete" or "fail"
+    total: int
+    error: BaseException | None = None
+    keys: list[Any] | None = None  # of a map over a dict
+
+
+class _Map:
+    """A map in progress. It is *open* while it can hand out an element."""
+
+    __slots__ = (
+        "attempt",
+        "elements",
+        "is_failed",
+        "is_open",
+        "keys",
+        "left",
+        "limit",
+        "node",
+        "outputs",
+        "retries",
+        "running",
+        "total",
+    )
+
+    def __init__(
+        self, node: Node, attempt: int, total: int, elements: Iterator[tuple[int, str, Any]], *, keep: bool
+    ) -> None:
+        self.node = node
+        self.attempt = attempt
+        self.total = total
+        self.elements: Iterator[tuple[int, str, Any]] | None = elements
+        self.keys: list[Any] | None = None
+        self.retries: deque[Call] = deque()
+        self.limit = node.concurrency
+        self.running = 0
+        self.left = total
+        self.outputs: list[Any] | None = [None] * total if keep else None
+        self.is_open = True
+        self.is_failed = False
+
+
+class Execution:
+    """The progress of one run through its graph.
+
+    Args:
+        graph: What to run.
+        inputs: The run's inputs by name.
+        history: What a restart reuses; None for a fresh run.
+    """
+
+    __slots__ = (
+        "_delayed",
+        "_elements",
+        "_inputs",
+        "_maps",
+        "_open_maps",
+        "_outputs",
+        "_ready",
+        "_tick",
+        "_tries",
+        "_unread",
+        "_waiting",
+        "failure",
+        "graph",
+        "is_halted",
+        "marks",
+        "remaining",
+        "results",
+        "running",
+    )
+
+    def __init__(self, graph: Graph, inputs: Mapping[str, Any], history: History | None = None) -> None:
+        """Find what can run first."""
+        history = history or History()
+        self.graph = graph
+        self.failure: Failure | None = None
+        self.is_halted = False
+        self.running = 0
+        self.marks: list[MapMark] = []
+        self.results: dict[int, Any] = {}
+        self._inputs = inputs
+        self._elements = history.elements
+        self._tries = history.tries
+        self._ready: deque[Call] = deque()
+        self._delayed: list[tuple[float, int, Call]] = []
+        self._tick = 0
+        self._maps: dict[int, _Map] = {}
+        self._open_maps: deque[_Map] = deque()
+        done = history.done
+        self.remaining = len(graph) - len(done)
+        self._outputs: dict[int, Any] = {}
+        nodes = graph.nodes
+        self._waiting = [len(node.upstream) for node in nodes]
+        self._unread = [node.readers for node in nodes]
+        for index, value in done.items():
+            node = nodes[index]
+            for ref in node.downstream:
+                self._waiting[ref] -= 1
+            for ref in node.reads:
+                self._unread[ref] -= 1
+            if value is not NOT_LOADED:
+                self._outputs[index] = value
+        waiting = self._waiting
+        for index in graph.order:
+            if waiting[index] == 0 and index not in done:
+                self._activate(nodes[index])
+
+    # --- asking ------------------------------------------------------------------------------
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing is left to do or to wait for."""
+        return self.remaining == 0 or (self.is_halted and self.running == 0)
+
+    @property
+    def is_completed(self) -> bool:
+        """Whether every node has succeeded."""
+        return self.remaining == 0
+
+    def next_call(self) -> Call | None:
+        """Hand out the next call, or None when nothing can start now."""
+        if self.is_halted:
+            return None
+        if self._ready:
+            self.running += 1
+            return self._ready.popleft()
+        while self._open_maps:
+            call = self._next_element(self._open_maps[0])
+            if call is not None:
+                if len(self._open_maps) > 1:  # maps side by side take turns
+                    self._open_maps.rotate(-1)
+                self.running += 1
+                return call
+            self._open_maps.popleft().is_open = False
+        return None
+
+    @property
+    def has_ready(self) -> bool:
+        """Whether :meth:`next_call` is likely to hand something out."""
+        return not self.is_halted and bool(self._ready or self._open_maps)
+
+    def next_due(self) -> float | None:
+        """Return when the earliest delayed retry is due, on the driver's monotonic clock."""
+        return self._delayed[0][0] if self._delayed and not self.is_halted else None
+
+    def wake(self, now: float) -> None:
+        """Make every retry ready whose time has come."""
+        delayed = self._delayed
+        while delayed and delayed[0][0] <= now:
+            call = heapq.heappop(delayed)[2]
+            if call.map is None:
+                self._ready.append(call)
+            else:
+                call.map.retries.append(call)
+                self._reopen(call.map)
+
+    def arguments(self, call: Call) -> dict[str, Any]:
+        """Return the keyword arguments of a call."""
+        kwargs = {}
+        for binding in call.node.bindings:
+            source = binding.source
+            if source == Source.NODE:
+                kwargs[binding.param] = self._outputs[binding.ref]
+            elif source == Source.ELEMENT:
+                kwargs[binding.param] = call.element
+            elif source == Source.VALUE:
+                kwargs[binding.param] = binding.ref
+            elif binding.ref in self._inputs:  # else an optional input: the function has a default
+                kwargs[binding.param] = self._inputs[binding.ref]
+        return kwargs
+
+    # --- telling -----------------------------------------------------------------------------
+
+    def succeeded(self, call: Call, value: Any) -> None:
+        """Take in a result and make ready what waited for it."""
+        self.running -= 1
+        map_ = call.map
+        if map_ is None:
+            self._finish(call.node, value)
+            return
+        map_.running -= 1
+        map_.left -= 1
+        if map_.outputs is not None:
+            map_.outputs[call.position] = value
+        if map_.left == 0:
+            self._finish_map(map_)
+        elif not map_.is_open:
+            self._reopen(map_)
+
+    def failed(self, call: Call, error: BaseException, *, final: bool, now: float, draw: float) -> float | None:
+        """Take in a failure: schedule the next attempt, or fail the run.
+
+        Args:
+            call: The attempt that failed.
+            error: What it raised.
+            final: No retry whatever the policy says (an output that cannot be stored, say).
+            now: The driver's monotonic clock in seconds.
+            draw: A number from 0 to 1 for the jitter.
+
+        Returns:
+            The seconds until the next attempt, or None when the failure stands.
+        """
+        self.running -= 1
+        map_ = call.map
+        if map_ is not None:
+            map_.running -= 1
+        delay = None
+        if not final and not self.is_halted:
+            delay = next_delay(call.node.retry, call.failures + 1, error, draw)
+        if delay is None:
+            self._fail(call.label, error)
+            if map_ is not None and not map_.is_failed:
+                map_.is_failed = True
+                self.marks.append(MapMark(map_.node, map_.attempt, "fail", map_.total, error))
+            return None
+        call.attempt += 1
+        call.failures += 1
+        if delay > 0:
+            self._tick += 1  # breaks ties: calls cannot be compared
+            heapq.heappush(self._delayed, (now + delay, self._tick, call))
+        elif map_ is None:
+            self._ready.append(call)
+        else:
+            map_.retries.append(call)
+        if map_ is not None:
+            self._reopen(map_)
+        return delay
+
+    def abandoned(self, call: Call) -> None:
+        """Take in that nobody waits for this call any more (an interrupt, a cancel)."""
+        self.running -= 1
+        if call.map is not None:
+            call.map.running -= 1
+
+    def halt(self) -> None:
+        """Hand out nothing new from now on."""
+        self.is_halted = True
+
+    # --- inside ------------------------------------------------------------------------------
+
+    def _fail(self, label: str, error: BaseException) -> None:
+        if self.failure is None:
+            self.failure = Failure(label, error)
+        self.is_halted = True
+
+    def _finish(self, node: Node, value: Any) -> None:
+        self.remaining -= 1
+        if node.readers:
+            self._outputs[node.index] = value
+        elif not node.downstream and not node.is_map:
+            self.results[node.index] = value
+        unread = self._unread
+        for ref in node.reads:
+            unread[ref] -= 1
+            if unread[ref] == 0:
+                self._outputs.pop(ref, None)
+        waiting = self._waiting
+        for ref in node.downstream:
+            waiting[ref] -= 1
+            if waiting[ref] == 0:
+                self._activate(self.graph.nodes[ref])
+
+    def _activate(self, node: Node) -> None:
+        tries = self._tries.get(node.label, (0, 0)) if self._tries else (0, 0)
+        if not node.is_map:
+            self._ready.append(Call(node, node.label, tries, None, 0, None))
+            return
+        attempt = tries[0] + 1
+        over = self._over(node)
+        if not isinstance(over, (Sequence, Mapping)) or isinstance(over, (str, bytes, bytearray)):
+            error = ConfigurationError(
+                f"Map {node.label!r} needs a list, tuple, range or dict to go over, not {type(over).__name__}. "
+                "Let the upstream step return one (sort a set, list() a generator)."
+            )
+            self.marks.append(MapMark(node, attempt, "fail", 0, error))
+            self._fail(node.label, error)
+            return
+        pairs = list(over.items()) if isinstance(over, Mapping) else None
+        total = len(over)
+        map_ = _Map(node, attempt, total, iter(()), keep=node.readers > 0)
+        self._maps[node.index] = map_
+        self.marks.append(MapMark(node, attempt, "start", total))
+        if pairs is None:
+            named = ((i, f"{node.label}[{i}]", element) for i, element in enumerate(over))
+        else:
+            named = ((i, f"{node.label}[{key!r}]", element) for i, (key, element) in enumerate(pairs))
+            map_.keys = [key for key, _ in pairs]
+        done = self._elements.pop(node.index, None)
+        map_.elements = iter(self._without_done(map_, named, done)) if done else named
+        if map_.left == 0:
+            self._finish_map(map_)
+        else:
+            self._open_maps.append(map_)
+
+    def _without_done(
+        self, map_: _Map, named: Iterator[tuple[int, str, Any]], done: dict[str, Any]
+    ) -> list[tuple[int, str, Any]]:
+        left = []
+        for position, label, element in named:
+            if label not in done:
+                left.append((position, label, element))
+            elif map_.outputs is not None:
+                map_.outputs[position] = done[label]
+        map_.left = len(left)
+        return left
+
+    def _over(self, node: Node) -> Any:
+        binding = node.over
+        assert binding is not None
+        if binding.source == Source.NODE:
+            return self._outputs[binding.ref]
+        return self._inputs[binding.ref] if binding.source == Source.INPUT else binding.ref
+
+    def _next_element(self, map_: _Map) -> Call | None:
+        if map_.limit is not None and map_.running >= map_.limit:
+            return None
+        if map_.retries:
+            map_.running += 1
+            return map_.retries.popleft()
+        if map_.elements is None:
+            return None
+        found = next(map_.elements, None)
+        if found is None:
+            map_.elements = None
+            return None
+        position, label, element = found
+        map_.running += 1
+        tries = self._tries.get(label, (0, 0)) if self._tries else (0, 0)
+        return Call(map_.node, label, tries, map_, position, element)
+
+    def _reopen(self, map_: _Map) -> None:
+        if not map_.is_open and (map_.retries or map_.elements is not None):
+            map_.is_open = True
+            self._open_maps.append(map_)
+
+    def _finish_map(self, map_: _Map) -> None:
+        del self._maps[map_.node.index]
+        self.marks.append(MapMark(map_.node, map_.attempt, "complete", map_.total, keys=map_.keys))
+        outputs: Any = map_.outputs
+        if outputs is not None and map_.keys is not None:
+            outputs = dict(zip(map_.keys, outputs, strict=True))
+        self._finish(map_.node, outputs)

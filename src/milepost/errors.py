@@ -1,0 +1,397 @@
+"""Every exception Milepost raises on purpose.
+
+Each error takes facts, keeps them as attributes and builds one sentence from them that ends in
+the remedy. ``str(error)`` is always a single line, ready for a terminal.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+__all__ = [
+    "AtMostOnceInterrupted",
+    "ConfigurationError",
+    "GraphChanged",
+    "GraphError",
+    "InputError",
+    "InvalidTransition",
+    "LeaseLost",
+    "LedgerBusy",
+    "LedgerFull",
+    "LedgerReadOnly",
+    "LedgerUnreadable",
+    "MilepostError",
+    "NonRetryable",
+    "NotALedger",
+    "OutputMismatch",
+    "RunBusy",
+    "RunCancelled",
+    "RunExists",
+    "RunFailed",
+    "RunNotFound",
+    "SchemaNewer",
+    "SchemaOutdated",
+    "StepCancelled",
+    "StepNotFound",
+    "StepTimedOut",
+    "StoreConflict",
+    "StoreError",
+    "StoreUnavailable",
+    "TargetNotFound",
+    "ValueNotRestorable",
+    "ValueNotStorable",
+    "did_you_mean",
+]
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ``" Did you mean 'x'?"`` for a near miss, else an empty text.
+
+    Example:
+        >>> did_you_mean("colour", ["color", "size"])
+        " Did you mean 'color'?"
+    """
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+class MilepostError(Exception):
+    """The one base of everything that Milepost raises on purpose."""
+
+
+# --- what the user wrote -------------------------------------------------------------------------
+
+
+class ConfigurationError(MilepostError, ValueError):
+    """An option, a decorator or a setting has a value that cannot work."""
+
+
+class GraphError(ConfigurationError):
+    """A graph cannot be built: ambiguity, cycle, duplicate label, unknown parameter, wrong type."""
+
+
+class InputError(MilepostError, ValueError):
+    """The inputs of a run are missing, unknown or of the wrong type."""
+
+
+class TargetNotFound(ConfigurationError, LookupError):
+    """A target such as ``pkg.mod:dag`` or ``file.py:dag`` does not lead to a workflow."""
+
+
+class GraphChanged(MilepostError, ValueError):
+    """The graph offered to resume a run is not the graph that the run started with."""
+
+    def __init__(self, run_id: str, changes: Sequence[str]) -> None:
+        """Build the sentence from the run and the list of differences."""
+        self.run_id = run_id
+        self.changes = tuple(changes)
+        shown = "; ".join(self.changes[:8])
+        more = f"; and {len(self.changes) - 8} more" if len(self.changes) > 8 else ""
+        super().__init__(
+            f"Run {run_id} cannot go on with this graph, which has changed since the run started: "
+            f"{shown}{more}. Restore the graph, or start a new run."
+        )
+
+
+class NonRetryable(Exception):  # noqa: N818 - users raise it; it names what to do, not what broke
+    """Raise this inside a step to fail at once, whatever the retry policy says.
+
+    Example:
+        >>> raise NonRetryable("the file is not a CSV file")
+        Traceback (most recent call last):
+        ...
+        milepost.errors.NonRetryable: the file is not a CSV file
+    """
+
+
+# --- values --------------------------------------------------------------------------------------
+
+
+class ValueNotStorable(MilepostError, TypeError):
+    """A value has a type that the ledger cannot keep without losing it."""
+
+    def __init__(self, type_name: str, path: str = "$", reason: str = "") -> None:
+        """Build the sentence from the exact type and the place inside the value."""
+        self.type_name = type_name
+        self.path = path
+        self.reason = reason
+        where = "" if path == "$" else f" at {path}"
+        why = f": {reason}" if reason else ""
+        super().__init__(
+            f"A value of type {type_name}{where} cannot be stored{why}. Return plain data, a dataclass or a "
+            "pydantic model, or mark the step transient=True."
+        )
+
+
+class ValueNotRestorable(MilepostError, ValueError):
+    """A stored value cannot be turned back into the object that it was."""
+
+    def __init__(self, type_name: str, path: str = "$", reason: str = "") -> None:
+        """Build the sentence from the stored type and the reason."""
+        self.type_name = type_name
+        self.path = path
+        self.reason = reason
+        where = "" if path == "$" else f" at {path}"
+        super().__init__(f"A stored value of type {type_name}{where} cannot be restored: {reason}")
+
+
+class OutputMismatch(MilepostError, TypeError):
+    """A step returned something that its own return annotation denies."""
+
+    def __init__(self, step: str, annotation: str, detail: str) -> None:
+        """Build the sentence from the step, its annotation and what came instead."""
+        self.step = step
+        self.annotation = annotation
+        self.detail = detail
+        super().__init__(
+            f"Step {step!r} is annotated to return {annotation} but returned {detail}. "
+            "Correct the annotation or the value."
+        )
+
+
+# --- runs and steps ------------------------------------------------------------------------------
+
+
+class RunNotFound(MilepostError, LookupError, ValueError):
+    """No run has this id in this ledger."""
+
+    def __init__(self, run_id: str, known: Iterable[str] = ()) -> None:
+        """Build the sentence from the id that was asked for."""
+        self.run_id = run_id
+        super().__init__(
+            f"No run {run_id!r} in this ledger.{did_you_mean(run_id, known)} `milepost runs` lists what is there."
+        )
+
+    def __str__(self) -> str:
+        """Return the sentence (a bare LookupError would quote it)."""
+        return str(self.args[0])
+
+
+class StepNotFound(MilepostError, LookupError):
+    """The run has no step of this label."""
+
+    def __init__(self, run_id: str, label: str, known: Iterable[str] = ()) -> None:
+        """Build the sentence from the run and the label."""
+        self.run_id = run_id
+        self.label = label
+        super().__init__(f"Run {run_id} has no step {label!r}.{did_you_mean(label, known)}")
+
+    def __str__(self) -> str:
+        """Return the sentence."""
+        return str(self.args[0])
+
+
+class RunExists(MilepostError, ValueError):
+    """A run with this id exists already."""
+
+    def __init__(self, run_id: str) -> None:
+        """Build the sentence from the id."""
+        self.run_id = run_id
+        super().__init__(
+            f"A run {run_id!r} exists already in this ledger. "
+            f"Choose another run id, or go on with it: `milepost resume {run_id}`."
+        )
+
+
+class InvalidTransition(MilepostError, ValueError):
+    """The state machine does not allow this change from the state the row is in."""
+
+    def __init__(self, what: str, state: str, verb: str, remedy: str = "") -> None:
+        """Build the sentence from the subject, its state and the verb."""
+        self.what = what
+        self.state = state
+        self.verb = verb
+        super().__init__(f"{what} is {state}: it cannot {verb}.{' ' + remedy if remedy else ''}")
+
+
+class RunBusy(MilepostError):
+    """Another live process holds the lease of the run."""
+
+    def __init__(self, run_id: str, owner: str, until: str) -> None:
+        """Build the sentence from the lease."""
+        self.run_id = run_id
+        self.owner = owner
+        self.until = until
+        super().__init__(
+            f"Run {run_id} is being executed by {owner} (lease until {until}). "
+            f"Wait for it, or stop it: `milepost cancel {run_id}`."
+        )
+
+
+class LeaseLost(MilepostError):
+    """Somebody else took the run over; nothing this process writes to it counts any more."""
+
+    def __init__(self, run_id: str, lease_epoch: int) -> None:
+        """Build the sentence from the run and the epoch that went stale."""
+        self.run_id = run_id
+        self.lease_epoch = lease_epoch
+        super().__init__(
+            f"The lease of run {run_id} (epoch {lease_epoch}) was lost: another process took the run over or "
+            f"ended it, so this one wrote nothing. See who holds it: `milepost show {run_id}`."
+        )
+
+
+class RunFailed(MilepostError):
+    """A run ended as failed; ``__cause__`` is the step's own exception where this process saw it."""
+
+    def __init__(
+        self, run_id: str, label: str | None, error_type: str | None, message: str | None, traceback: str = ""
+    ) -> None:
+        """Build the sentence from the first failure of the run."""
+        self.run_id = run_id
+        self.label = label
+        self.error_type = error_type
+        self.error_message = message
+        self.error_traceback = traceback
+        where = f" in step {label!r}" if label else ""
+        super().__init__(
+            f"Run {run_id} failed{where}: {error_type}: {message}. "
+            f"Mend the cause, then go on from the completed steps: `milepost resume {run_id}`."
+        )
+
+
+class RunCancelled(MilepostError):
+    """A run ended as cancelled, by request or because its process was interrupted."""
+
+    def __init__(self, run_id: str, reason: str | None) -> None:
+        """Build the sentence from the run and what stopped it."""
+        self.run_id = run_id
+        self.reason = reason
+        super().__init__(
+            f"Run {run_id} was cancelled ({reason or 'on request'}). Go on with it: `milepost resume {run_id}`."
+        )
+
+
+class StepTimedOut(MilepostError, TimeoutError):
+    """One attempt of a step took longer than its timeout."""
+
+    def __init__(self, label: str, timeout: float) -> None:
+        """Build the sentence from the step and its limit in seconds."""
+        self.label = label
+        self.timeout = timeout
+        super().__init__(
+            f"Step {label!r} did not finish within its timeout of {timeout:g} s. "
+            "Raise `timeout=`, or let the body call `ctx.heartbeat()` to stop early."
+        )
+
+
+class StepCancelled(MilepostError):
+    """Raised by ``ctx.heartbeat()`` inside a step whose attempt nobody waits for any more."""
+
+    def __init__(self, label: str, reason: str) -> None:
+        """Build the sentence from the step and the reason."""
+        self.label = label
+        self.reason = reason
+        super().__init__(f"Step {label!r} should stop: {reason}. Let this exception leave the step.")
+
+
+class AtMostOnceInterrupted(MilepostError):
+    """An ``at_most_once`` step was started before, and nobody knows whether it finished."""
+
+    def __init__(self, label: str, run_id: str) -> None:
+        """Build the sentence from the step."""
+        self.label = label
+        self.run_id = run_id
+        super().__init__(
+            f"Step {label!r} is marked at_most_once and was started before without a recorded end, so it will not "
+            "be started again. Check its effect by hand, then start a new run."
+        )
+
+
+# --- the ledger ----------------------------------------------------------------------------------
+
+
+class StoreError(MilepostError):
+    """The ledger could not do what was asked; the driver's own error is the ``__cause__``."""
+
+
+class StoreUnavailable(StoreError):
+    """The ledger is out of reach for now; trying again may help."""
+
+
+class LedgerBusy(StoreUnavailable):
+    """Other processes held the write lock for longer than anybody should wait."""
+
+    def __init__(self, url: str, waited: float) -> None:
+        """Build the sentence from the ledger and the seconds waited."""
+        self.url = url
+        super().__init__(
+            f"The ledger {url} stayed locked by another process for {waited:.0f} s. "
+            "Find a process that holds a transaction open on it and end it."
+        )
+
+
+class LedgerFull(StoreError):
+    """The disk or the database has no room left."""
+
+    def __init__(self, url: str) -> None:
+        """Build the sentence from the ledger."""
+        self.url = url
+        super().__init__(
+            f"The ledger {url} cannot grow: the disk is full. Free some space (`milepost gc` helps), then resume; "
+            "what was recorded is safe."
+        )
+
+
+class LedgerReadOnly(StoreError):
+    """The ledger may be read but not written."""
+
+    def __init__(self, url: str) -> None:
+        """Build the sentence from the ledger."""
+        self.url = url
+        super().__init__(
+            f"The ledger {url} is read-only. Give this user write permission on the file and its folder, "
+            "or choose another with --ledger."
+        )
+
+
+class LedgerUnreadable(StoreError):
+    """The ledger cannot be opened or read."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        """Build the sentence from the ledger and what the system said."""
+        self.url = url
+        self.reason = reason
+        super().__init__(f"The ledger {url} cannot be opened: {reason}. Check the path and its permissions.")
+
+
+class NotALedger(StoreError):
+    """The file exists and is something else."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        """Build the sentence from the path and what was found there."""
+        self.url = url
+        super().__init__(f"{url} is not a Milepost ledger: {reason}. Choose another path with --ledger.")
+
+
+class SchemaNewer(StoreError):
+    """The ledger was written by a newer Milepost."""
+
+    def __init__(self, url: str, found: int, known: int) -> None:
+        """Build the sentence from the two schema numbers."""
+        self.url = url
+        self.found = found
+        self.known = known
+        super().__init__(
+            f"The ledger {url} has schema {found}, newer than the {known} this version knows. "
+            "Upgrade Milepost: `pip install --upgrade milepost`."
+        )
+
+
+class SchemaOutdated(StoreError):
+    """The ledger's schema is older than this version needs and may not be changed in passing."""
+
+    def __init__(self, url: str, found: int, known: int) -> None:
+        """Build the sentence from the two schema numbers."""
+        self.url = url
+        self.found = found
+        self.known = known
+        super().__init__(
+            f"The ledger {url} has schema {found}, this version needs {known}. "
+            "Open it once with write permission to bring it up to date."
+        )
+
+
+class StoreConflict(StoreError):
+    """A guarded write met a row that somebody else had changed."""

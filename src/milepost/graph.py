@@ -1,0 +1,252 @@
+"""A validated, ordered graph of steps: plain data, no I/O.
+
+A :class:`Graph` is built once and then only read. Everything the engine asks per step (who waits
+for me, whose output do I use) is an index made here, so that the cost of a step does not grow
+with the graph.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from milepost.errors import GraphError
+from milepost.model import Retry
+
+__all__ = ["Binding", "Graph", "Node", "Source", "compare_definitions", "fingerprint"]
+
+
+class Source:
+    """Where the value of a parameter comes from."""
+
+    NODE: Final = 0  # the output of another node
+    INPUT: Final = 1  # an input of the run
+    VALUE: Final = 2  # a plain value written into the graph
+    ELEMENT: Final = 3  # the element that a map hands to this step
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """One parameter of a node and the source of its value.
+
+    ``ref`` is the upstream's index, the input's name or the value itself, as ``source`` says.
+    """
+
+    param: str
+    source: int
+    ref: Any = None
+
+
+@dataclass(slots=True)
+class Node:
+    """One node: a step, or a map that runs its step once for each element.
+
+    ``body`` is opaque here: the drivers know how to call it. ``after`` names upstream nodes (by
+    index) that only order this one.
+    """
+
+    label: str
+    body: Any
+    bindings: tuple[Binding, ...] = ()
+    over: Binding | None = None
+    concurrency: int | None = None
+    after: tuple[int, ...] = ()
+    retry: Retry | None = None
+    transient: bool = False
+    at_most_once: bool = False
+    pure: bool = False
+    index: int = -1
+    upstream: tuple[int, ...] = field(default=(), repr=False)
+    downstream: list[int] = field(default_factory=list, repr=False)
+    reads: tuple[int, ...] = field(default=(), repr=False)  # upstream nodes whose value is used
+    readers: int = 0  # downstream nodes that use the value, not only the order
+
+    @property
+    def is_map(self) -> bool:
+        """Whether this node runs its step once for each element."""
+        return self.over is not None
+
+
+class Graph:
+    """Nodes in the order they were added, their edges, and the order they can run in.
+
+    Raises:
+        GraphError: Two nodes share a label, or the edges form a cycle.
+    """
+
+    __slots__ = ("_labels", "name", "nodes", "order", "sinks")
+
+    def __init__(self, name: str, nodes: Sequence[Node]) -> None:
+        """Index, check and order the nodes."""
+        self.name = name
+        self.nodes = nodes
+        self._labels: dict[str, int] = {}
+        for index, node in enumerate(nodes):
+            if node.label in self._labels:
+                message = (
+                    f"Two nodes of {name!r} are labelled {node.label!r}. "
+                    'Give one of them another name with label="...".'
+                )
+                raise GraphError(message)
+            self._labels[node.label] = index
+            node.index = index
+            node.downstream = []
+            node.readers = 0
+        for node in nodes:
+            used = [b.ref for b in node.bindings if b.source == Source.NODE]
+            if node.over is not None and node.over.source == Source.NODE:
+                used.append(node.over.ref)
+            node.reads = tuple(dict.fromkeys(used))
+            for ref in node.reads:
+                nodes[ref].readers += 1
+            node.upstream = tuple(dict.fromkeys((*used, *node.after)))
+            for ref in node.upstream:
+                nodes[ref].downstream.append(node.index)
+        self.order = self._topological_order()
+        self.sinks = tuple(node.index for node in nodes if not node.downstream)
+
+    def __len__(self) -> int:
+        """Return the number of nodes."""
+        return len(self.nodes)
+
+    def __contains__(self, label: object) -> bool:
+        """Return whether a node bears this label."""
+        return label in self._labels
+
+    def __getitem__(self, label: str) -> Node:
+        """Return the node of this label.
+
+        Raises:
+            KeyError: No node bears it.
+        """
+        return self.nodes[self._labels[label]]
+
+    @property
+    def labels(self) -> Iterable[str]:
+        """All labels, in the order the nodes were added."""
+        return self._labels.keys()
+
+    def edges(self) -> Iterable[tuple[str, str]]:
+        """Yield every edge as (upstream label, downstream label)."""
+        for node in self.nodes:
+            for ref in node.upstream:
+                yield self.nodes[ref].label, node.label
+
+    def definition(self) -> str:
+        """Return the graph as JSON text: what a stored run is compared with, and drawn from.
+
+        It names labels, kinds, parameters with their sources, and edges: nothing about the code
+        of a step, so that a corrected function can resume a run.
+        """
+        nodes = [
+            {
+                "label": node.label,
+                "kind": "map" if node.is_map else "step",
+                "params": {b.param: self._describe(b) for b in node.bindings},
+                **({"over": self._describe(node.over)} if node.over is not None else {}),
+                "upstream": [self.nodes[ref].label for ref in node.upstream],
+            }
+            for node in self.nodes
+        ]
+        return json.dumps({"name": self.name, "nodes": nodes}, separators=(",", ":"), ensure_ascii=False)
+
+    def _describe(self, binding: Binding) -> dict[str, str]:
+        if binding.source == Source.NODE:
+            return {"step": self.nodes[binding.ref].label}
+        if binding.source == Source.INPUT:
+            return {"input": binding.ref}
+        if binding.source == Source.ELEMENT:
+            return {"element": ""}
+        return {"value": type(binding.ref).__qualname__}
+
+    def _topological_order(self) -> tuple[int, ...]:
+        waiting = [len(node.upstream) for node in self.nodes]
+        ready = deque(index for index, count in enumerate(waiting) if count == 0)
+        order: list[int] = []
+        while ready:
+            index = ready.popleft()
+            order.append(index)
+            for ref in self.nodes[index].downstream:
+                waiting[ref] -= 1
+                if waiting[ref] == 0:
+                    ready.append(ref)
+        if len(order) < len(self.nodes):
+            cycle = self._find_cycle({i for i, count in enumerate(waiting) if count})
+            message = (
+                f"The graph {self.name!r} goes round in a circle: {' -> '.join(cycle)}. "
+                "Remove one of these edges; to repeat work, loop inside a step."
+            )
+            raise GraphError(message)
+        return tuple(order)
+
+    def _find_cycle(self, blocked: set[int]) -> list[str]:
+        # Every blocked node has a blocked upstream: walking upstream must meet a node twice.
+        index = min(blocked)
+        seen: dict[int, int] = {}
+        path: list[int] = []
+        while index not in seen:
+            seen[index] = len(path)
+            path.append(index)
+            index = next(ref for ref in self.nodes[index].upstream if ref in blocked)
+        loop = [*path[seen[index] :], index]
+        return [self.nodes[ref].label for ref in reversed(loop)]
+
+
+def fingerprint(definition: str) -> str:
+    """Return the hash under which a definition is stored.
+
+    Example:
+        >>> len(fingerprint("{}"))
+        32
+    """
+    return hashlib.blake2b(definition.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def compare_definitions(stored: str, offered: str) -> list[str]:
+    """Say, one sentence part per difference, how the offered graph differs from the stored one.
+
+    Example:
+        >>> a = '{"name":"g","nodes":[{"label":"x","kind":"step","params":{},"upstream":[]}]}'
+        >>> compare_definitions(a, a.replace('"x"', '"y"'))
+        ["step 'x' is gone", "step 'y' is new"]
+    """
+    before = {node["label"]: node for node in json.loads(stored)["nodes"]}
+    after = {node["label"]: node for node in json.loads(offered)["nodes"]}
+    changes = [f"step {label!r} is gone" for label in before if label not in after]
+    changes += [f"step {label!r} is new" for label in after if label not in before]
+    for label, old in before.items():
+        new = after.get(label)
+        if new is None or new == old:
+            continue
+        if old["kind"] != new["kind"]:
+            changes.append(f"step {label!r} was a {old['kind']} and is a {new['kind']}")
+        changes += _compare_params(label, old["params"], new["params"])
+        if old.get("over") != new.get("over"):
+            changes.append(f"map {label!r} goes over {_told(new.get('over'))}, no longer {_told(old.get('over'))}")
+        lost = [name for name in old["upstream"] if name not in new["upstream"]]
+        gained = [name for name in new["upstream"] if name not in old["upstream"]]
+        changes += [f"the edge {name!r} -> {label!r} is gone" for name in lost]
+        changes += [f"the edge {name!r} -> {label!r} is new" for name in gained]
+    return changes
+
+
+def _compare_params(label: str, old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    changes = [f"step {label!r} lost its parameter {name!r}" for name in old if name not in new]
+    changes += [f"step {label!r} has a new parameter {name!r}" for name in new if name not in old]
+    changes += [
+        f"parameter {name!r} of step {label!r} comes from {_told(new[name])}, no longer from {_told(old[name])}"
+        for name in old
+        if name in new and old[name] != new[name]
+    ]
+    return changes
+
+
+def _told(source: dict[str, str] | None) -> str:
+    if not source:
+        return "nothing"
+    ((kind, ref),) = source.items()
+    return "the element" if kind == "element" else f"{kind} {ref!r}"

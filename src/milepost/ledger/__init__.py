@@ -1,0 +1,7 @@
+"""The ledger: opens a store by URL, commits in groups, and is what everybody reads from."""
+
+from milepost.ledger.aio import AsyncLedger
+from milepost.ledger.group_commit import GroupCommit
+from milepost.ledger.ledger import Ledger, default_ledger
+
+__all__ = ["AsyncLedger", "GroupCommit", "Ledger", "default_ledger"]

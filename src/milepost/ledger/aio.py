@@ -1,0 +1,121 @@
+"""The ledger's reading verbs for event loops: one hop to a thread per verb, never per statement."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any, ParamSpec, TypeVar
+
+from milepost.ledger.ledger import Ledger
+from milepost.model import Attempt, Checkpoint, Edge, Problem, Run, RunPayload, StepAttempt
+from milepost.states import RunStatus
+
+__all__ = ["AsyncLedger"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+async def _hop(verb: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    # Cancelling the wait must not abandon a transaction: the thread finishes on its own.
+    return await asyncio.shield(asyncio.to_thread(verb, *args, **kwargs))
+
+
+class AsyncLedger:
+    """The verbs of :class:`Ledger`, awaited. Same names, arguments, results and errors.
+
+    Args:
+        ledger: The open ledger underneath.
+
+    Example:
+        >>> import asyncio
+        >>> ledger = Ledger.open(":memory:")
+        >>> asyncio.run(AsyncLedger(ledger).list_runs())
+        []
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        """Put the face on an open ledger."""
+        self.ledger = ledger
+
+    async def get_run(self, run_id: str) -> Run | None:
+        """See :meth:`Ledger.get_run`."""
+        return await _hop(self.ledger.get_run, run_id)
+
+    async def require_run(self, run_id: str) -> Run:
+        """See :meth:`Ledger.require_run`."""
+        return await _hop(self.ledger.require_run, run_id)
+
+    async def find_run(self, text: str) -> Run:
+        """See :meth:`Ledger.find_run`."""
+        return await _hop(self.ledger.find_run, text)
+
+    async def list_runs(
+        self,
+        *,
+        status: RunStatus | str | None = None,
+        workflow: str | None = None,
+        since: datetime | timedelta | None = None,
+        parent_run_id: str | None = None,
+        limit: int = 50,
+        before: Run | None = None,
+    ) -> list[Run]:
+        """See :meth:`Ledger.list_runs`."""
+        return await _hop(
+            self.ledger.list_runs,
+            status=status,
+            workflow=workflow,
+            since=since,
+            parent_run_id=parent_run_id,
+            limit=limit,
+            before=before,
+        )
+
+    async def get_payload(self, run_id: str) -> RunPayload:
+        """See :meth:`Ledger.get_payload`."""
+        return await _hop(self.ledger.get_payload, run_id)
+
+    async def get_inputs(self, run_id: str) -> dict[str, Any]:
+        """See :meth:`Ledger.get_inputs`."""
+        return await _hop(self.ledger.get_inputs, run_id)
+
+    async def get_tags(self, run_id: str) -> dict[str, Any]:
+        """See :meth:`Ledger.get_tags`."""
+        return await _hop(self.ledger.get_tags, run_id)
+
+    async def get_definition(self, run_id: str) -> str | None:
+        """See :meth:`Ledger.get_definition`."""
+        return await _hop(self.ledger.get_definition, run_id)
+
+    async def list_attempts(self, run_id: str) -> list[Attempt]:
+        """See :meth:`Ledger.list_attempts`."""
+        return await _hop(self.ledger.list_attempts, run_id)
+
+    async def list_steps(self, run_id: str) -> list[StepAttempt]:
+        """See :meth:`Ledger.list_steps`."""
+        return await _hop(self.ledger.list_steps, run_id)
+
+    async def get_step(self, run_id: str, label: str) -> list[StepAttempt]:
+        """See :meth:`Ledger.get_step`."""
+        return await _hop(self.ledger.get_step, run_id, label)
+
+    async def list_edges(self, run_id: str) -> list[Edge]:
+        """See :meth:`Ledger.list_edges`."""
+        return await _hop(self.ledger.list_edges, run_id)
+
+    async def list_checkpoints(self, run_id: str) -> list[Checkpoint]:
+        """See :meth:`Ledger.list_checkpoints`."""
+        return await _hop(self.ledger.list_checkpoints, run_id)
+
+    async def get_output(self, run_id: str, label: str) -> Any:
+        """See :meth:`Ledger.get_output`."""
+        return await _hop(self.ledger.get_output, run_id, label)
+
+    async def delete_runs(self, *, older_than: timedelta) -> int:
+        """See :meth:`Ledger.delete_runs`."""
+        return await _hop(self.ledger.delete_runs, older_than=older_than)
+
+    async def check(self) -> list[Problem]:
+        """See :meth:`Ledger.check`; everything at once."""
+        return await _hop(lambda: list(self.ledger.check()))

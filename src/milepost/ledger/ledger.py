@@ -1,0 +1,354 @@
+"""Open a ledger, read it, keep it in order."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import weakref
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from milepost.clock import Clock, SystemClock, to_micros
+from milepost.errors import ConfigurationError, RunNotFound, StepNotFound, ValueNotRestorable, did_you_mean
+from milepost.ledger.group_commit import GroupCommit
+from milepost.model import Attempt, Checkpoint, Edge, Problem, Run, RunPayload, StepAttempt, Storage
+from milepost.states import RunStatus
+from milepost.store import FaultHook, RunFilter, Store
+from milepost.values import content_hash, decode
+
+__all__ = ["Ledger", "default_ledger"]
+
+DEFAULT_FILE: Final = "milepost.db"
+DEFAULT_LEASE: Final = 30.0  # seconds
+ENVIRONMENT: Final = "MILEPOST_LEDGER"
+_DELETE_BATCH: Final = 100  # runs per transaction: long enough to be cheap, short enough to let others in
+
+_open: weakref.WeakValueDictionary[tuple[Any, ...], Ledger] = weakref.WeakValueDictionary()
+_open_lock = threading.Lock()
+
+
+def default_ledger() -> str:
+    """Return the ledger that is used when none is named: ``MILEPOST_LEDGER``, else ``milepost.db``."""
+    return os.environ.get(ENVIRONMENT) or DEFAULT_FILE
+
+
+class Ledger:
+    """Where runs are recorded. Open one with :meth:`open`; it may be shared by all threads.
+
+    Example:
+        >>> with Ledger.open(":memory:") as ledger:
+        ...     ledger.list_runs()
+        []
+    """
+
+    def __init__(self, store: Store, *, clock: Clock | None = None, lease: float = DEFAULT_LEASE) -> None:
+        """Put a ledger on an open store; users call :meth:`open`."""
+        self.store = store
+        self.clock: Clock = clock or SystemClock()
+        self.lease = lease
+        self._committer = GroupCommit(store)
+        self.commit = self._committer.commit
+        self.commit_async = self._committer.commit_async
+        self._close = weakref.finalize(self, _close, self._committer, store)
+
+    @classmethod
+    def open(
+        cls,
+        url: str | os.PathLike[str] | None = None,
+        *,
+        durability: str = "power",
+        read_only: bool = False,
+        lease: float = DEFAULT_LEASE,
+        clock: Clock | None = None,
+        fault: FaultHook | None = None,
+    ) -> Ledger:
+        """Open a ledger by path or URL, creating the file where there is none.
+
+        In one process the same file is opened once: callers share the ledger, and so its commits.
+
+        Args:
+            url: A path, ``sqlite:///path`` or ``":memory:"``; None means the environment's
+                ``MILEPOST_LEDGER``, else ``milepost.db`` in the working directory.
+            durability: ``"power"``: a completed step survives power loss (synchronous=FULL).
+                ``"process"``: it survives kill -9, and a power loss may take the last ones.
+            read_only: Read only; the file must exist and is never changed.
+            lease: Seconds after which a run whose owner fell silent may be taken over.
+            clock: The source of time, for tests.
+            fault: Called at named points of each commit, for crash tests.
+
+        Raises:
+            ConfigurationError: An argument has a value that cannot work.
+            StoreError: The file cannot be opened, is something else, or is newer than this version.
+
+        Example:
+            >>> Ledger.open(":memory:", durability="process").lease
+            30.0
+        """
+        if durability not in ("power", "process"):
+            near = did_you_mean(str(durability), ["power", "process"])
+            raise ConfigurationError(f"durability must be 'power' or 'process', not {durability!r}.{near}")
+        if not lease > 0:
+            raise ConfigurationError(f"lease must be more than 0 seconds, not {lease!r}.")
+        path = _path_of(url)
+        options: dict[str, Any] = {"durability": durability, "read_only": read_only}
+        if path == ":memory:" or clock is not None or fault is not None:
+            return cls(_open_store(path, fault=fault, **options), clock=clock, lease=lease)
+        path = os.path.abspath(path)  # a later chdir must not change what is meant
+        with _open_lock:
+            key = (os.getpid(), path, durability, read_only, lease, _identity(path))
+            ledger = _open.get(key)
+            if ledger is None or not ledger.is_open:
+                ledger = cls(_open_store(path, **options), lease=lease)
+                _open[(*key[:-1], _identity(path))] = ledger
+            return ledger
+
+    @property
+    def url(self) -> str:
+        """The path or URL it was opened by."""
+        return self.store.url
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has not been closed."""
+        return self._close.alive
+
+    def close(self) -> None:
+        """Give the file back; a second call does nothing. A ledger nobody holds closes itself."""
+        self._close()
+
+    def __enter__(self) -> Self:
+        """Return the ledger; leaving the block closes it."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    # --- runs --------------------------------------------------------------------------------
+
+    def get_run(self, run_id: str) -> Run | None:
+        """Return the run of this id, or None."""
+        return self.store.get_run(run_id)
+
+    def require_run(self, run_id: str) -> Run:
+        """Return the run of this id.
+
+        Raises:
+            RunNotFound: There is none.
+        """
+        run = self.store.get_run(run_id)
+        if run is None:
+            raise RunNotFound(run_id, [r.run_id for r in self.store.list_runs(RunFilter(limit=100))])
+        return run
+
+    def find_run(self, text: str) -> Run:
+        """Return the run that a person means: a full id, its unique beginning, or ``latest``.
+
+        Raises:
+            RunNotFound: Nothing matches, or more than one run does.
+        """
+        run = self.store.get_run(text)
+        if run is not None:
+            return run
+        if text == "latest":
+            newest = self.store.list_runs(RunFilter(limit=1))
+            if newest:
+                return newest[0]
+        matches = self.store.find_run_ids(text, 2) if text else []
+        if len(matches) == 1:
+            return self.require_run(matches[0])
+        raise RunNotFound(text, [r.run_id for r in self.store.list_runs(RunFilter(limit=100))])
+
+    def list_runs(
+        self,
+        *,
+        status: RunStatus | str | None = None,
+        workflow: str | None = None,
+        since: datetime | timedelta | None = None,
+        parent_run_id: str | None = None,
+        limit: int = 50,
+        before: Run | None = None,
+    ) -> list[Run]:
+        """Return runs, newest first.
+
+        Args:
+            status: Only runs in this state.
+            workflow: Only runs of this workflow.
+            since: Only runs created at or after this moment, or within this span until now.
+            parent_run_id: Only children of this run.
+            limit: At most this many.
+            before: The last run of the page before, to get the next page.
+
+        Raises:
+            ConfigurationError: The status is not one.
+        """
+        moment = None
+        if isinstance(since, timedelta):
+            moment = self.clock.now() - since // timedelta(microseconds=1)
+        elif since is not None:
+            moment = to_micros(since)
+        return self.store.list_runs(
+            RunFilter(
+                status=_status(status),
+                workflow=workflow,
+                since=moment,
+                parent_run_id=parent_run_id,
+                before=(before.created_at, before.run_id) if before else None,
+                limit=limit,
+            )
+        )
+
+    def get_payload(self, run_id: str) -> RunPayload:
+        """Return the inputs, target and tags of a run as stored.
+
+        Raises:
+            RunNotFound: There is no such run.
+        """
+        payload = self.store.get_run_payload(run_id)
+        if payload is None:
+            raise RunNotFound(run_id)
+        return payload
+
+    def get_inputs(self, run_id: str) -> dict[str, Any]:
+        """Return the inputs of a run by name, with their types.
+
+        Raises:
+            RunNotFound: There is no such run.
+            ValueNotRestorable: A class they need is not loaded.
+        """
+        return dict(decode(self.get_payload(run_id).inputs))
+
+    def get_tags(self, run_id: str) -> dict[str, Any]:
+        """Return the tags of a run."""
+        return dict(json.loads(self.get_payload(run_id).tags))
+
+    def get_definition(self, run_id: str) -> str | None:
+        """Return the graph that a run started with, as JSON text."""
+        run = self.require_run(run_id)
+        return None if run.hash is None else self.store.get_definition(run.hash)
+
+    def list_attempts(self, run_id: str) -> list[Attempt]:
+        """Return who executed a run, claim by claim."""
+        return self.store.list_attempts(run_id)
+
+    # --- steps -------------------------------------------------------------------------------
+
+    def list_steps(self, run_id: str) -> list[StepAttempt]:
+        """Return every attempt of every step in the order of their start, without payloads."""
+        return self.store.list_steps(run_id)
+
+    def get_step(self, run_id: str, label: str) -> list[StepAttempt]:
+        """Return every attempt of one step with input and output as JSON text, oldest first."""
+        return self.store.get_step(run_id, label)
+
+    def list_edges(self, run_id: str) -> list[Edge]:
+        """Return which step took whose output, in order of time."""
+        return self.store.list_edges(run_id)
+
+    def list_checkpoints(self, run_id: str) -> list[Checkpoint]:
+        """Return what user code saved by name in a run."""
+        return self.store.list_checkpoints(run_id)
+
+    def get_output(self, run_id: str, label: str) -> Any:
+        """Return what a completed step made, with its type; for a map, the list of all elements.
+
+        Raises:
+            StepNotFound: The run has no completed step of this label.
+            ValueNotRestorable: Its output was not kept (transient), or a class is not loaded.
+        """
+        found = self.store.get_output(run_id, label)
+        if found is None:
+            raise StepNotFound(run_id, label, {step.label for step in self.store.list_steps(run_id)})
+        text, storage = found
+        if storage == Storage.NONE:
+            raise ValueNotRestorable("transient", "$", f"step {label!r} is transient, so nothing was kept. Run it again.")
+        if storage == Storage.ELEMENTS:
+            return self._get_elements(run_id, label, text)
+        return None if text is None else decode(text)
+
+    def _get_elements(self, run_id: str, label: str, keys: str | None) -> Any:
+        outputs = {}
+        for element, text, storage in self.store.list_element_outputs(run_id, label):
+            if storage == Storage.NONE:
+                reason = f"step {element!r} is transient, so nothing was kept. Run it again."
+                raise ValueNotRestorable("transient", "$", reason)
+            outputs[element] = None if text is None else decode(text)
+        if keys is not None:  # a map over a dict keeps its keys, in their order
+            return {key: outputs[f"{label}[{key!r}]"] for key in decode(keys)}
+        return [outputs[f"{label}[{index}]"] for index in range(len(outputs))]
+
+    # --- keeping it in order -----------------------------------------------------------------
+
+    def delete_runs(self, *, older_than: timedelta) -> int:
+        """Delete finished runs that ended longer ago than this, in bounded batches; return how many.
+
+        Everything that belongs to a run goes with it in the same transaction, so that a reused id
+        never meets old results.
+        """
+        before = self.clock.now() - older_than // timedelta(microseconds=1)
+        deleted = 0
+        while count := self.store.delete_runs(before, _DELETE_BATCH):
+            deleted += count
+        return deleted
+
+    def check(self) -> Iterator[Problem]:
+        """Yield what is wrong: the file, the ledger's invariants, every output against its hash."""
+        yield from self.store.check()
+        for run_id, label, attempt, output, expected in self.store.list_outputs():
+            if expected is not None and content_hash(output) != expected:
+                yield Problem(
+                    "output_changed",
+                    f"{run_id} {label}",
+                    f"the stored output of attempt {attempt} no longer has the hash it was stored with",
+                    "Somebody changed the row, or the disk did. Start a new run to make the output again.",
+                )
+
+
+def _close(committer: GroupCommit, store: Store) -> None:
+    committer.close()
+    store.close()
+
+
+def _path_of(url: str | os.PathLike[str] | None) -> str:
+    text = os.fspath(url) if url is not None else default_ledger()
+    if not text:
+        raise ConfigurationError("The ledger's path is empty. Name a file, such as --ledger runs.db.")
+    if text.startswith(("postgresql://", "postgres://")):
+        raise ConfigurationError(f"PostgreSQL ledgers are not supported by this version: {text.split('@')[-1]!r}. Name a file.")
+    if text.startswith("sqlite:///"):
+        return text.removeprefix("sqlite:///")
+    if "://" in text:
+        raise ConfigurationError(f"{text!r} is not a ledger URL this version knows. Use a path or sqlite:///path.")
+    return text
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    # A file that was deleted and made again under the same name is another ledger.
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _open_store(path: str, **options: Any) -> Store:
+    from milepost.stores.sqlite import SQLiteStore  # imported late: `import milepost` loads no driver
+
+    return SQLiteStore(path, **options)
+
+
+def _status(status: RunStatus | str | None) -> RunStatus | None:
+    if status is None:
+        return None
+    try:
+        return RunStatus(status)
+    except ValueError:
+        known = [s.value for s in RunStatus]
+        near = did_you_mean(str(status), known)
+        raise ConfigurationError(f"{status!r} is not a run status ({', '.join(known)}).{near}") from None

@@ -1,0 +1,255 @@
+"""What the ledger holds, as plain data: runs, attempts, steps, edges, definitions.
+
+Times are microseconds since 1970-01-01 UTC in fields that end in ``_at`` and ``_until``; the
+properties of the same name without the suffix in :class:`Run` and :class:`StepAttempt` are not
+needed: :func:`milepost.clock.to_datetime` turns any of them into an aware datetime.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from milepost.errors import ConfigurationError
+from milepost.states import RunStatus, StepStatus
+
+__all__ = [
+    "Attempt",
+    "Checkpoint",
+    "Edge",
+    "Problem",
+    "Retry",
+    "Run",
+    "RunPayload",
+    "StepAttempt",
+    "StepKind",
+    "Storage",
+    "check_run_id",
+    "new_run_id",
+]
+
+_RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+
+
+def new_run_id(now: int) -> str:
+    """Return a UUIDv7 as text (RFC 9562): ids made later sort later.
+
+    Args:
+        now: Wall-clock time in microseconds since 1970.
+
+    Example:
+        >>> new_run_id(1_700_000_000_000_000)[:13]
+        '018bcfe5-6800'
+    """
+    bits = int.from_bytes(os.urandom(10), "big")
+    value = (now // 1000) << 80 | 0x7 << 76 | (bits & 0xFFF) << 64 | 0b10 << 62 | bits >> 12 & (1 << 62) - 1
+    text = f"{value:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def check_run_id(run_id: str) -> str:
+    """Return the id, or raise ConfigurationError where it breaks the rule.
+
+    Raises:
+        ConfigurationError: The id is empty, longer than 128 characters or has a character outside
+            letters, digits, ``.``, ``_``, ``:`` and ``-``.
+    """
+    if not isinstance(run_id, str) or _RUN_ID.fullmatch(run_id) is None:
+        message = (
+            f"{run_id!r} is not a run id. Use 1 to 128 letters, digits, '.', '_', ':' or '-', "
+            "beginning with a letter or digit."
+        )
+        raise ConfigurationError(message)
+    return run_id
+
+
+class StepKind:
+    """The kinds of step that the engine writes."""
+
+    STEP: Final = "step"
+    MAP: Final = "map"
+    ELEMENT: Final = "element"
+
+
+class Storage:
+    """Where a completed step's output is."""
+
+    INLINE: Final = "inline"  # in the row itself
+    ELEMENTS: Final = "elements"  # a map: one row for each element
+    NONE: Final = "none"  # transient: kept in memory only, made again on resume
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """When a failed step is tried again.
+
+    Args:
+        max_retries: Further attempts after the first, 0 or more.
+        delay: Seconds before the first retry.
+        backoff_factor: Each further delay is this many times the one before.
+        max_delay: Upper limit of a delay in seconds.
+        jitter: Part of the delay, 0 to 1, that is drawn at random and taken off, so that many
+            failed steps do not come back at the same moment.
+        retry_on: Exception types that are worth another attempt.
+        give_up_on: Exception types that are not, even where ``retry_on`` names a base of theirs.
+
+    Raises:
+        ConfigurationError: A value is out of range.
+
+    Example:
+        >>> Retry(max_retries=3, delay=0.5, backoff_factor=2).max_retries
+        3
+    """
+
+    max_retries: int = 3
+    delay: float = 0.0
+    backoff_factor: float = 2.0
+    max_delay: float = 300.0
+    jitter: float = 0.0
+    retry_on: tuple[type[BaseException], ...] = (Exception,)
+    give_up_on: tuple[type[BaseException], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what could never work, at the line that wrote it."""
+        if isinstance(self.max_retries, bool) or not isinstance(self.max_retries, int) or self.max_retries < 0:
+            raise ConfigurationError(f"max_retries must be a whole number of 0 or more, not {self.max_retries!r}.")
+        for name in ("delay", "max_delay"):
+            if not getattr(self, name) >= 0:
+                raise ConfigurationError(f"{name} must be 0 seconds or more, not {getattr(self, name)!r}.")
+        if not self.backoff_factor >= 1:
+            raise ConfigurationError(f"backoff_factor must be 1 or more, not {self.backoff_factor!r}.")
+        if not 0 <= self.jitter <= 1:
+            raise ConfigurationError(f"jitter must lie between 0 and 1, not {self.jitter!r}.")
+        for name in ("retry_on", "give_up_on"):
+            given = getattr(self, name)
+            types = given if isinstance(given, tuple) else (given,)
+            if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in types):
+                raise ConfigurationError(f"{name} must be exception types, not {given!r}.")
+            object.__setattr__(self, name, types)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One logical execution of a workflow: the hot, narrow row."""
+
+    run_id: str
+    workflow: str
+    version: str | None
+    hash: str | None
+    kind: str
+    status: RunStatus
+    queue: str | None
+    priority: int
+    available_at: int | None
+    lease_owner: str | None
+    lease_until: int | None
+    lease_epoch: int
+    attempt: int
+    max_attempts: int
+    idempotency_key: str | None
+    correlation_id: str | None
+    parent_run_id: str | None
+    root_run_id: str
+    replay_of: str | None
+    created_by: str | None
+    created_at: int
+    started_at: int | None
+    finished_at: int | None
+    cancel_requested_at: int | None
+    error_step: str | None = None
+    error_type: str | None = None
+    error_message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunPayload:
+    """What belongs to a run and is only read when somebody looks: JSON texts and the target."""
+
+    run_id: str
+    inputs: str
+    result: str | None
+    error_traceback: str | None
+    target: str | None
+    tags: str
+    headers: str
+    policies: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One claim of a run by one process, from taking the lease to giving it up."""
+
+    run_id: str
+    lease_epoch: int
+    attempt: int
+    owner: str
+    status: str
+    started_at: int
+    finished_at: int | None
+    error_type: str | None
+    error_message: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StepAttempt:
+    """One attempt of one step. ``input`` and ``output`` are JSON texts, or None where not loaded."""
+
+    run_id: str
+    label: str
+    attempt: int
+    seq: int
+    lease_epoch: int
+    kind: str
+    parent: str | None
+    status: StepStatus
+    input: str | None
+    output: str | None
+    storage: str
+    output_hash: str | None
+    error_type: str | None
+    error_message: str | None
+    error_traceback: str | None
+    progress_done: int | None
+    progress_total: int | None
+    progress_message: str | None
+    started_at: int
+    finished_at: int | None
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds from start to end, or None while the attempt runs."""
+        return None if self.finished_at is None else (self.finished_at - self.started_at) / 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """The downstream step took the output of the upstream step (recorded when it started)."""
+
+    run_id: str
+    upstream: str
+    downstream: str
+    traversed_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A value that user code saved by name inside a step."""
+
+    run_id: str
+    label: str
+    name: str
+    value: str
+    saved_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that ``milepost doctor`` found, and what to do about it."""
+
+    code: str
+    subject: str
+    message: str
+    remedy: str
+    detail: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,21 @@
+"""The drivers of the engine: they perform what the pure core decides."""
+
+from milepost.runtime.context import StepContext
+from milepost.runtime.lifecycle import cancel_run, find_interrupted, is_interrupted
+from milepost.runtime.outcome import FinishedRun
+from milepost.runtime.owner import describe_owner
+from milepost.runtime.progress import NodeProgress, Progress
+from milepost.runtime.steps import Step, step
+
+__all__ = [
+    "FinishedRun",
+    "NodeProgress",
+    "Progress",
+    "Step",
+    "StepContext",
+    "cancel_run",
+    "describe_owner",
+    "find_interrupted",
+    "is_interrupted",
+    "step",
+]

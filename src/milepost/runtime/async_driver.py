@@ -1,0 +1,274 @@
+"""Drive a run on an event loop: async bodies are tasks, sync bodies go to threads.
+
+An async step that is alone is awaited right here, in the driver's own task. The loop never waits
+for the disk: commits are made by the ledger's commit thread, together with those of other runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from typing import Any, cast
+
+from milepost.errors import StepTimedOut
+from milepost.runtime.bodies import call_here, prepare, submit_to
+from milepost.runtime.flight import Flight
+from milepost.runtime.keeper import keeper_of
+from milepost.runtime.session import RunSession
+from milepost.runtime.sync_driver import GRACE
+from milepost.runtime.threads import BodyThreads
+from milepost.states import RunStatus
+from milepost.store import RunWrite
+
+__all__ = ["AsyncDriver"]
+
+
+class AsyncDriver:
+    """Performs one session to its end on the running loop.
+
+    Args:
+        session: The claimed run.
+        max_concurrency: How many bodies may run at once.
+        executor: Where sync bodies run that name none of their own; None means threads.
+    """
+
+    def __init__(self, session: RunSession, *, max_concurrency: int, executor: Executor | None = None) -> None:
+        """Prepare to drive; nothing starts yet."""
+        self._session = session
+        self._limit = max_concurrency
+        self._executor = executor
+        self._loop = asyncio.get_running_loop()
+        self._landed: list[Flight] = []
+        self._news = asyncio.Event()
+        self._threads: BodyThreads | None = None
+        self._inline: asyncio.Task[Any] | None = None  # the driver's own task, while it awaits a body
+        self._clock = session.ledger.clock
+        self._draw = random.random
+
+    async def drive(self) -> None:
+        """Run until the run has ended in the ledger.
+
+        Raises:
+            asyncio.CancelledError: The driver's task was cancelled: recorded, then raised again.
+            KeyboardInterrupt: And SystemExit: recorded, then raised again.
+            LeaseLost: Somebody else took the run over.
+            StoreError: The ledger cannot be written; the run stays resumable.
+        """
+        session = self._session
+        keeper = keeper_of(session.ledger)
+        keeper.watch(session, self._wake_from_thread)
+        try:
+            await self._commit(session.opening_write())
+            await self._work()
+        except (KeyboardInterrupt, SystemExit, asyncio.CancelledError) as error:
+            await self._finish_stop(type(error).__name__, "the process was interrupted")
+            raise
+        finally:
+            keeper.release(session)
+            for flight in session.open_flights:
+                flight.is_abandoned = True
+            if self._threads is not None:
+                self._threads.close()
+
+    async def _work(self) -> None:
+        session = self._session
+        execution = session.execution
+        while not session.is_over:
+            if session.lost is not None:
+                raise session.lost
+            if session.stop_reason is not None:
+                await self._finish_stop(*session.stop_reason)
+                return
+            call = execution.next_call() if execution.running < self._limit else None
+            if call is None:
+                await self._settle(await self._wait())
+                continue
+            flight = session.begin(call)
+            if call.node.at_most_once:
+                if session.refuse_second_start(flight):
+                    await self._settle([flight])
+                    continue
+                await self._commit(session.start_write(flight))
+            body = prepare(session, flight)
+            if not call.node.body.is_async:
+                self._submit_sync(flight, body)
+            elif execution.running == 1 and not execution.has_ready:
+                await self._await_here(flight, body)
+            else:
+                task = self._loop.create_task(self._fly(flight, body))
+                flight.handle = task
+                task.add_done_callback(lambda _, flight=flight: self._land(flight))  # type: ignore[misc]
+
+    # --- bodies ------------------------------------------------------------------------------
+
+    async def _await_here(self, flight: Flight, body: Callable[[], Any]) -> None:
+        task = self._inline = asyncio.current_task()
+        assert task is not None
+        try:
+            await self._fly(flight, body)
+        except asyncio.CancelledError:
+            # Either somebody cancelled the driver (raise on), or the keeper asked the run to stop.
+            if self._session.stop_reason is None or task.uncancel() > 0:
+                raise
+            return
+        finally:
+            self._inline = None
+        await self._settle([flight])
+
+    async def _fly(self, flight: Flight, body: Callable[[], Any]) -> None:
+        """Await an async body and put its outcome on the flight."""
+        session = self._session
+        timeout = flight.call.node.body.timeout
+        try:
+            if timeout is None:
+                value = await cast("Awaitable[Any]", body())
+            else:
+                value = await self._fly_within(flight, body, timeout)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if flight.stop_reason is not None or (task is not None and task.cancelling()):
+                raise
+            session.fail(flight, error)  # the body cancelled itself: its failure, not our interrupt
+        except BaseException as error:  # noqa: BLE001 - recorded as what it is
+            session.fail(flight, error)
+        else:
+            session.accept(flight, value)
+
+    async def _fly_within(self, flight: Flight, body: Callable[[], Any], timeout: float) -> Any:
+        try:
+            async with asyncio.timeout(timeout) as limit:
+                return await cast("Awaitable[Any]", body())
+        except TimeoutError as error:
+            if limit.expired():
+                raise StepTimedOut(flight.call.label, timeout) from error
+            raise  # the body's own
+
+    def _submit_sync(self, flight: Flight, body: Any) -> None:
+        session = self._session
+        executor = flight.call.node.body.executor or self._executor
+        if executor is not None:
+            submit_to(executor, session, flight, body, self._land_from_thread)
+        else:
+            if self._threads is None:
+                self._threads = BodyThreads()
+
+            def work() -> None:
+                call_here(session, flight, body)
+                self._land_from_thread(flight)
+
+            self._threads.submit(work)
+        timeout = flight.call.node.body.timeout
+        if timeout is not None:
+            self._loop.call_later(timeout, self._expire, flight, timeout)
+
+    def _expire(self, flight: Flight, timeout: float) -> None:
+        if flight.finished_at or flight.is_abandoned:
+            return
+        flight.is_abandoned = True  # its thread may go on; what it brings comes too late
+        flight.stop_reason = f"it exceeded its timeout of {timeout:g} s"
+        if flight.handle is not None:
+            flight.handle.cancel()
+        twin = Flight(flight.call, flight.seq, flight.started_at)
+        self._session.fail(twin, StepTimedOut(flight.call.label, timeout))
+        self._land(twin)
+
+    # --- waiting -----------------------------------------------------------------------------
+
+    def _land(self, flight: Flight) -> None:
+        if not flight.is_abandoned:
+            self._landed.append(flight)
+            self._news.set()
+
+    def _land_from_thread(self, flight: Flight) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._land, flight)
+        except RuntimeError:
+            pass  # the loop is closed: the run was abandoned long ago
+
+    def _wake_from_thread(self) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._wake)
+        except RuntimeError:
+            pass
+
+    def _wake(self) -> None:
+        self._news.set()
+        if self._inline is not None and self._session.stop_reason is not None:
+            self._inline.cancel()
+
+    async def _wait(self) -> list[Flight]:
+        """Wait for flights to land, a retry to fall due, or a word from the keeper."""
+        if not self._landed:
+            due = self._session.execution.next_due()
+            if due is None:
+                await self._news.wait()
+            else:
+                try:
+                    async with asyncio.timeout(max(0.0, due - self._clock.monotonic())):
+                        await self._news.wait()
+                except TimeoutError:
+                    pass
+        self._news.clear()
+        landed, self._landed = self._landed, []
+        self._session.execution.wake(self._clock.monotonic())
+        return [flight for flight in landed if flight.finished_at]
+
+    # --- committing --------------------------------------------------------------------------
+
+    async def _settle(self, flights: list[Flight]) -> None:
+        interrupts = [f for f in flights if isinstance(f.error, (KeyboardInterrupt, SystemExit))]
+        landed = [f for f in flights if f not in interrupts] if interrupts else flights
+        if landed:
+            await self._commit(self._session.settle(landed, self._clock.monotonic(), self._draw()))
+        for flight in interrupts:
+            flight.is_abandoned = True
+            assert flight.error is not None
+            raise flight.error
+
+    async def _commit(self, write: RunWrite | None) -> None:
+        if write is not None:
+            await self._session.ledger.commit_async(write)
+            if write.end is not None:
+                self._session.is_over = True
+
+    async def _finish_stop(self, error_type: str, message: str) -> None:
+        """Stop in a task of its own, so that cancelling the driver again cannot cut it short."""
+        stopping = self._loop.create_task(self._stop(error_type, message))
+        while not stopping.done():
+            try:
+                await asyncio.shield(stopping)
+            except asyncio.CancelledError:
+                if stopping.cancelled():
+                    break
+        stopping.result()
+
+    async def _stop(self, error_type: str, message: str) -> None:
+        session = self._session
+        session.ask_to_stop(error_type, message)
+        in_the_air = [flight for flight in session.open_flights if not flight.is_abandoned]
+        for flight in in_the_air:
+            if flight.handle is not None:
+                flight.handle.cancel()
+        # Only bodies in threads or executors are worth waiting for: the others are cancelled now.
+        waited = [flight for flight in in_the_air if not isinstance(flight.handle, asyncio.Task)]
+        waited = [flight for flight in waited if not flight.call.node.body.is_async]
+        deadline = self._loop.time() + GRACE
+        while waited and not session.is_over and self._loop.time() < deadline:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._news.wait()
+            except TimeoutError:
+                break
+            self._news.clear()
+            landed, self._landed = self._landed, []
+            waited = [flight for flight in waited if flight not in landed]
+            await self._settle([flight for flight in landed if flight.finished_at and flight.error is None])
+        if not session.is_over:
+            await asyncio.to_thread(self._end_early, error_type, message)
+
+    def _end_early(self, error_type: str, message: str) -> None:
+        session = self._session
+        with session.flush_lock:
+            session.end_early(session.interrupt(RunStatus.CANCELLED, error_type, message))

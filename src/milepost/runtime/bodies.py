@@ -1,0 +1,85 @@
+"""How a step's body is called: arguments, context, and the executor it asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+from milepost.errors import ConfigurationError
+from milepost.runtime.context import StepContext
+from milepost.runtime.flight import Flight
+from milepost.runtime.session import RunSession
+from milepost.runtime.steps import Step, call_by_reference
+
+__all__ = ["call_here", "prepare", "submit_to"]
+
+Body = Callable[[], Any]
+
+
+def prepare(session: RunSession, flight: Flight) -> Body:
+    """Return the body with its arguments bound; calling it runs the step (or makes its coroutine)."""
+    step: Step[..., Any] = flight.call.node.body
+    kwargs = session.execution.arguments(flight.call)
+    if step.context_parameter is not None:
+        kwargs[step.context_parameter] = StepContext(session.ledger, session.run_id, session.lease_epoch, flight)
+    if step.positional:
+        args = [kwargs.pop(name) for name in step.positional if name in kwargs]
+        return partial(step.fn, *args, **kwargs)
+    return partial(step.fn, **kwargs)
+
+
+def call_here(session: RunSession, flight: Flight, body: Body) -> None:
+    """Run a sync body in this thread and put its outcome on the flight. Never raises."""
+    try:
+        value = body()
+    except BaseException as error:  # noqa: BLE001 - recorded as what it is; the driver raises what must be raised
+        session.fail(flight, error)
+    else:
+        session.accept(flight, value)
+
+
+def submit_to(
+    executor: Executor, session: RunSession, flight: Flight, body: Body, land: Callable[[Flight], None]
+) -> None:
+    """Run a body on the user's own executor; ``land`` gets the flight back, in whatever thread.
+
+    Executors other than threads get the step by reference (module and name), because the function
+    object that the decorator replaced cannot be pickled.
+    """
+    assert isinstance(body, partial)
+    step: Step[..., Any] = flight.call.node.body
+    work: Callable[[], Any] = body
+    if not isinstance(executor, ThreadPoolExecutor):
+        if step.context_parameter is not None:
+            session.fail(flight, _no_context(step))
+            flight.is_final = True
+            land(flight)
+            return
+        work = partial(call_by_reference, step.fn.__module__, step.fn.__qualname__, body.args, body.keywords)
+
+    def take(future: Future[Any]) -> None:
+        try:
+            value = future.result()
+        except BaseException as error:  # noqa: BLE001 - a broken or cancelled executor included
+            session.fail(flight, error)
+        else:
+            session.accept(flight, value)
+        land(flight)
+
+    try:
+        future = executor.submit(work)
+    except Exception as error:  # noqa: BLE001 - an executor that was shut down
+        session.fail(flight, error)
+        land(flight)
+        return
+    flight.handle = future
+    future.add_done_callback(take)
+
+
+def _no_context(step: Step[..., Any]) -> ConfigurationError:
+    return ConfigurationError(
+        f"Step {step.name!r} asks for a StepContext, which cannot follow it into another process. "
+        "Drop the parameter, or run the step in threads."
+    )

@@ -1,0 +1,117 @@
+"""Whether a returned value keeps the promise of the step's return annotation."""
+
+from __future__ import annotations
+
+import collections.abc as abc
+import typing
+from collections.abc import Callable
+from types import NoneType
+from typing import Any, Final
+
+from milepost.errors import OutputMismatch
+
+__all__ = ["annotation_name", "return_check"]
+
+Check = Callable[[Any], None]
+
+_TOWER: Final[dict[type, tuple[type, ...]]] = {float: (float, int), complex: (complex, float, int)}
+# Looking into these would consume the value, or there is nothing inside to look at.
+_OPAQUE: Final = (
+    abc.Iterator,
+    abc.Iterable,
+    abc.Generator,
+    abc.AsyncIterator,
+    abc.AsyncGenerator,
+    abc.Callable,
+    abc.Awaitable,
+    abc.Coroutine,
+)
+
+
+def annotation_name(annotation: Any) -> str:
+    """Return an annotation as a person writes it.
+
+    Example:
+        >>> annotation_name(int), annotation_name(list[int] | None)
+        ('int', 'list[int] | None')
+    """
+    if annotation is None or annotation is NoneType:
+        return "None"
+    if isinstance(annotation, type) and not typing.get_args(annotation):
+        return annotation.__qualname__
+    return str(annotation).replace("typing.", "")
+
+
+def return_check(step: str, annotation: Any) -> Check | None:
+    """Return a function that raises OutputMismatch for a value the annotation denies.
+
+    None means that the annotation promises nothing that can be checked. Plain classes cost one
+    isinstance; everything else is validated strictly by pydantic, which is loaded on first use.
+    """
+    if annotation in (Any, object) or isinstance(annotation, (str, typing.TypeVar)):
+        return None
+    name = annotation_name(annotation)
+    if annotation is None:
+        annotation = NoneType
+    origin = typing.get_origin(annotation)
+    if origin in _OPAQUE or annotation in _OPAQUE:
+        return None
+    if origin is None and isinstance(annotation, type):
+        return _class_check(step, name, annotation)
+    return _PydanticCheck(step, name, annotation)
+
+
+def _class_check(step: str, name: str, cls: type) -> Check | None:
+    if getattr(cls, "_is_protocol", False):
+        return None
+    if typing.is_typeddict(cls):
+        return _PydanticCheck(step, name, cls)
+    allowed = _TOWER.get(cls, cls)
+
+    def check(value: Any) -> None:
+        if type(value) is not cls and not isinstance(value, allowed):
+            raise OutputMismatch(step, name, _told(value))
+
+    return check
+
+
+class _PydanticCheck:
+    """A check that builds its validator when first used."""
+
+    __slots__ = ("_annotation", "_name", "_step", "_validate")
+
+    def __init__(self, step: str, name: str, annotation: Any) -> None:
+        self._step = step
+        self._name = name
+        self._annotation = annotation
+        self._validate: Callable[..., Any] | None = None
+
+    def __call__(self, value: Any) -> None:
+        if self._validate is None:
+            self._validate = self._compile()
+        from pydantic import ValidationError
+
+        try:
+            self._validate(value, strict=True)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            where = "".join(f"[{part!r}]" for part in first["loc"])
+            raise OutputMismatch(self._step, self._name, f"{_told(value)} ({where or 'value'}: {first['msg']})") from None
+
+    def _compile(self) -> Callable[..., Any]:
+        from pydantic import ConfigDict, PydanticUserError, TypeAdapter
+        from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation
+
+        unknown = (PydanticUserError, PydanticSchemaGenerationError, PydanticUndefinedAnnotation, TypeError)
+        for config in (ConfigDict(arbitrary_types_allowed=True), None):
+            try:
+                return TypeAdapter(self._annotation, config=config).validate_python
+            except unknown:
+                continue
+        return lambda value, strict: value  # an annotation nobody can check promises nothing
+
+
+def _told(value: Any) -> str:
+    text = repr(value)
+    shown = text if len(text) <= 60 else text[:57] + "..."
+    return f"{type(value).__qualname__} {shown}" if value is not None else "None"

@@ -1,0 +1,56 @@
+"""One attempt of a step while it is in the air: from its start to its recorded end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from milepost.engine import Call
+
+__all__ = ["Flight"]
+
+
+class Flight:
+    """What the driver, the body's thread and the keeper share about one attempt.
+
+    The body's thread writes ``value``, ``text``, ``error``, ``is_final`` and ``finished_at`` and
+    then hands the flight back; until then they belong to it. ``stop_reason`` and ``is_abandoned``
+    are written by the driver only; ``progress`` by the body only.
+    """
+
+    __slots__ = (
+        "call",
+        "deadline",
+        "error",
+        "finished_at",
+        "handle",
+        "hash",
+        "is_abandoned",
+        "is_final",
+        "is_written",
+        "progress",
+        "progress_sent",
+        "seq",
+        "started_at",
+        "stop_reason",
+        "text",
+        "value",
+    )
+
+    def __init__(self, call: Call, seq: int, started_at: int) -> None:
+        """Begin an attempt."""
+        self.call = call
+        self.seq = seq
+        self.started_at = started_at
+        self.finished_at = 0
+        self.value: Any = None
+        self.text: str | None = None
+        self.hash: str | None = None
+        self.error: BaseException | None = None
+        self.is_final = False  # no retry, whatever the policy says
+        self.is_written = False  # its start row is in the ledger
+        self.is_abandoned = False  # nobody waits for its result any more
+        self.stop_reason: str | None = None
+        self.progress: tuple[int | None, int | None, str | None] | None = None
+        self.progress_sent: object = None
+        self.deadline: float | None = None
+        self.handle: Any = None  # what can cancel it: a future or a task

@@ -1,0 +1,153 @@
+"""The keeper: one thread per open ledger that looks after the runs of this process.
+
+It extends their leases, writes starts and pure completions that have waited long enough, and
+hears requests to cancel. It owns nothing: every write carries the run's epoch, and a keeper that
+is late only makes others wait less for a takeover. It ends when no run is left.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from milepost.errors import LeaseLost, MilepostError, RunBusy, StoreError
+from milepost.ledger import Ledger
+from milepost.runtime.owner import current_owner
+from milepost.runtime.session import RunSession
+
+__all__ = ["Keeper", "executing", "is_executing_here", "keeper_of"]
+
+TICK: Final = 0.1  # seconds between flushes
+_CANCEL_TICKS: Final = 5  # ticks between looks for cancel requests
+_LINGER_TICKS: Final = 20  # idle ticks before the thread ends
+
+_keepers: weakref.WeakKeyDictionary[Ledger, Keeper] = weakref.WeakKeyDictionary()
+_executing: set[str] = set()
+_lock = threading.Lock()
+
+
+def keeper_of(ledger: Ledger) -> Keeper:
+    """Return the ledger's keeper in this process."""
+    with _lock:
+        keeper = _keepers.get(ledger)
+        if keeper is None:
+            keeper = _keepers[ledger] = Keeper()
+        return keeper
+
+
+@contextmanager
+def executing(run_id: str) -> Iterator[None]:
+    """Say, from before a run is claimed until after it is given up, that this process executes it.
+
+    Raises:
+        RunBusy: Another thread of this process does already.
+    """
+    with _lock:
+        if run_id in _executing:
+            raise RunBusy(run_id, "another thread of this process", "it ends")
+        _executing.add(run_id)
+    try:
+        yield
+    finally:
+        with _lock:
+            _executing.discard(run_id)
+
+
+def is_executing_here(run_id: str) -> bool:
+    """Return whether this process executes the run right now, through whichever open ledger."""
+    return run_id in _executing
+
+
+class Keeper:
+    """Looks after sessions from :meth:`watch` until :meth:`release`."""
+
+    def __init__(self) -> None:
+        """Begin with nothing to watch and no thread."""
+        self._lock = threading.Lock()
+        self._sessions: dict[str, tuple[RunSession, Callable[[], None]]] = {}
+        self._heartbeat_at: dict[str, float] = {}
+        self._is_running = False
+
+    def watch(self, session: RunSession, wake: Callable[[], None]) -> None:
+        """Look after a session; ``wake`` makes its driver look at ``stop_reason`` and ``lost``."""
+        with self._lock:
+            self._sessions[session.run_id] = (session, wake)
+            self._heartbeat_at[session.run_id] = session.ledger.clock.monotonic() + session.ledger.lease / 3
+            if not self._is_running:
+                self._is_running = True
+                threading.Thread(
+                    target=self._run, args=(session.ledger,), name="milepost-keeper", daemon=True
+                ).start()
+
+    def release(self, session: RunSession) -> None:
+        """Stop looking after a session."""
+        with self._lock:
+            self._sessions.pop(session.run_id, None)
+            self._heartbeat_at.pop(session.run_id, None)
+
+    def _run(self, ledger: Ledger) -> None:
+        pause = threading.Event()
+        idle = ticks = 0
+        while True:
+            pause.wait(TICK)  # never set: a wait that no signal handler has to interrupt
+            with self._lock:
+                idle = 0 if self._sessions else idle + 1
+                if idle > _LINGER_TICKS:
+                    self._is_running = False
+                    return
+            ticks += 1
+            for session, wake in list(self._sessions.values()):
+                self._flush(session, wake)
+            self._extend(ledger)
+            if ticks % _CANCEL_TICKS == 0 and self._sessions:
+                self._hear_cancels(ledger)
+
+    def _flush(self, session: RunSession, wake: Callable[[], None]) -> None:
+        with session.flush_lock:
+            if session.end is not None:
+                return
+            write = session.flush()
+            if write is None:
+                return
+            try:
+                session.ledger.commit(write)
+            except MilepostError as error:
+                session.lost = error
+        if session.lost is not None:
+            wake()
+
+    def _extend(self, ledger: Ledger) -> None:
+        now = ledger.clock.monotonic()
+        due = [run_id for run_id, at in list(self._heartbeat_at.items()) if at <= now]
+        found = [self._sessions.get(run_id) for run_id in due]
+        sessions = {(s[0].run_id, s[0].lease_epoch): s for s in found if s is not None and s[0].end is None}
+        if not sessions:
+            return
+        until = ledger.clock.now() + int(ledger.lease * 1e6)
+        try:
+            lost = ledger.store.heartbeat(current_owner(), list(sessions), until)
+        except StoreError:
+            return  # tried again at the next tick; if it stays so, the lease runs out, as it should
+        for run_id in due:
+            if run_id in self._heartbeat_at:
+                self._heartbeat_at[run_id] = now + ledger.lease / 3
+        for key in lost:
+            session, wake = sessions[key]
+            if session.end is None:
+                session.lost = LeaseLost(*key)
+                wake()
+
+    def _hear_cancels(self, ledger: Ledger) -> None:
+        try:
+            asked = ledger.store.list_cancel_requests(current_owner())
+        except StoreError:
+            return
+        for run_id, epoch in asked:
+            found = self._sessions.get(run_id)
+            if found is not None and found[0].lease_epoch == epoch and found[0].stop_reason is None:
+                session, wake = found
+                session.ask_to_stop("RunCancelled", "somebody asked to cancel the run")
+                wake()

@@ -1,0 +1,267 @@
+"""Start, resume and cancel runs; find those whose process died."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from milepost.clock import to_datetime
+from milepost.engine import History, RestartPlan, StepSummary, plan_restart
+from milepost.engine.restart import NOT_LOADED
+from milepost.errors import (
+    ConfigurationError,
+    GraphChanged,
+    InvalidTransition,
+    MilepostError,
+    RunBusy,
+    StoreConflict,
+)
+from milepost.graph import Graph, compare_definitions, fingerprint
+from milepost.ledger import Ledger
+from milepost.model import Run, check_run_id, new_run_id
+from milepost.runtime.keeper import is_executing_here
+from milepost.runtime.outcome import FinishedRun, Outputs
+from milepost.runtime.owner import current_owner, describe_owner, is_owner_gone
+from milepost.runtime.session import RunSession
+from milepost.states import RunStatus, StepStatus
+from milepost.store import NewRun, RunEnd, RunWrite, StepRow
+from milepost.values import decode, encode
+
+__all__ = [
+    "cancel_run",
+    "find_interrupted",
+    "finish",
+    "is_interrupted",
+    "new_run",
+    "open_ledger",
+    "resume_session",
+]
+
+_DIED: Final = ("ProcessDied", "the process that executed this attempt is gone")
+
+
+def open_ledger(ledger: Ledger | str | os.PathLike[str] | None, durability: str | None = None) -> Ledger:
+    """Return an open ledger as it is, and open any other by path or URL."""
+    if isinstance(ledger, Ledger):
+        if durability is not None:
+            raise ConfigurationError("durability= belongs to Ledger.open; this ledger is open already.")
+        return ledger
+    return Ledger.open(ledger, durability=durability or "power")
+
+
+def new_run(
+    ledger: Ledger,
+    graph: Graph,
+    inputs: Mapping[str, Any],
+    *,
+    kind: str,
+    run_id: str | None = None,
+    target: str | None = None,
+    tags: Mapping[str, Any] | None = None,
+) -> NewRun:
+    """Return the write that creates a run, claimed by this process.
+
+    Raises:
+        ConfigurationError: The run id breaks the rule, or the tags are not plain data.
+        ValueNotStorable: An input cannot be stored.
+    """
+    now = ledger.clock.now()
+    definition = graph.definition()
+    try:
+        tags_text = json.dumps(dict(tags or {}), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"tags must be plain JSON data: {error}. Use texts and numbers.") from error
+    return NewRun(
+        run_id=new_run_id(now) if run_id is None else check_run_id(run_id),
+        workflow=graph.name,
+        kind=kind,
+        definition_hash=fingerprint(definition),
+        definition=definition,
+        inputs=encode(dict(inputs)),
+        owner=current_owner(),
+        now=now,
+        lease_until=now + int(ledger.lease * 1e6),
+        target=target,
+        tags=tags_text,
+    )
+
+
+# --- resuming ------------------------------------------------------------------------------------
+
+
+def resume_session(ledger: Ledger, run_id: str, graph: Graph, *, target: str | None = None) -> RunSession:
+    """Claim a run that died, failed or was cancelled, and return its session.
+
+    Everything that can be refused is refused before the claim, so that a refusal changes nothing.
+
+    Raises:
+        RunNotFound: There is no such run.
+        InvalidTransition: It is completed, so there is nothing to resume.
+        RunBusy: Its process lives and its lease runs.
+        GraphChanged: The graph is not the one it started with.
+        ValueNotRestorable: A stored output that is needed cannot be restored.
+    """
+    run = ledger.require_run(run_id)
+    _check_resumable(ledger, run)
+    stored = None if run.hash is None else ledger.store.get_definition(run.hash)
+    offered = graph.definition()
+    if stored is not None and stored != offered:
+        changes = compare_definitions(stored, offered)
+        if changes:
+            raise GraphChanged(run_id, changes)
+    inputs = ledger.get_inputs(run_id)
+    rows = ledger.store.list_step_rows(run_id)
+    attempt = run.attempt + (run.status in (RunStatus.FAILED, RunStatus.CANCELLED))
+    history = _load_history(ledger, run_id, graph, rows, attempt)
+    now = ledger.clock.now()
+    claimed = ledger.store.claim_run(
+        run,
+        owner=current_owner(),
+        now=now,
+        lease_until=now + int(ledger.lease * 1e6),
+        attempt=attempt,
+        target=target,
+        reason=_DIED,
+    )
+    try:
+        # The former owner may have completed a step between our reading and our claim; from here
+        # on it cannot.
+        later = ledger.store.list_step_rows(run_id)
+        if _completed(later) != _completed(rows):
+            history = _load_history(ledger, run_id, graph, later, attempt)
+        else:
+            history.tries = _load_tries(later, attempt)
+        seq = ledger.store.max_seq(run_id)
+        return RunSession(ledger, run_id, claimed.lease_epoch, graph, inputs, history=history, seq=seq)
+    except MilepostError as error:
+        end = RunEnd(RunStatus.FAILED, ledger.clock.now(), None, type(error).__qualname__, str(error))
+        ledger.commit(RunWrite(run_id, claimed.lease_epoch, end=end))
+        raise
+
+
+def _check_resumable(ledger: Ledger, run: Run) -> None:
+    if run.status == RunStatus.COMPLETED:
+        raise InvalidTransition(
+            f"Run {run.run_id}",
+            "completed",
+            "be resumed",
+            f"Look at it with `milepost show {run.run_id}`, or start a new run.",
+        )
+    # The caller has marked the run as executing here, so that an own lease is a leftover of ours.
+    is_leftover = run.lease_owner == current_owner()
+    if run.status == RunStatus.RUNNING and not is_leftover and not is_interrupted(ledger, run):
+        until = to_datetime(run.lease_until or 0).isoformat(timespec="seconds")
+        raise RunBusy(run.run_id, describe_owner(run.lease_owner or "nobody"), until)
+
+
+def _load_history(ledger: Ledger, run_id: str, graph: Graph, rows: list[StepRow], attempt: int) -> History:
+    summaries = _summarize(rows, attempt)
+    plan = plan_restart(graph, summaries)
+    history = History(tries=plan.tries)
+    _load_done(ledger, run_id, graph, plan, history)
+    for label in plan.load_elements:
+        index = graph[label].index
+        history.elements[index] = dict.fromkeys(plan.elements[index], NOT_LOADED)
+        for element, text, _ in ledger.store.list_element_outputs(run_id, label):
+            if element in history.elements[index] and text is not None:
+                history.elements[index][element] = decode(text)
+    for index, kept in plan.elements.items():
+        if index not in history.elements:
+            history.elements[index] = dict.fromkeys(kept, NOT_LOADED)
+    return history
+
+
+def _load_done(ledger: Ledger, run_id: str, graph: Graph, plan: RestartPlan, history: History) -> None:
+    history.done = dict.fromkeys(plan.done, NOT_LOADED)
+    for label in (*plan.load, *plan.load_maps):
+        history.done[graph[label].index] = ledger.get_output(run_id, label)
+
+
+def _summarize(rows: Iterable[StepRow], attempt: int) -> list[StepSummary]:
+    by_label: dict[str, list[StepRow]] = defaultdict(list)
+    for row in rows:
+        by_label[row.label].append(row)
+    done = (StepStatus.COMPLETED.value, StepStatus.SKIPPED.value)
+    summaries = []
+    for label, attempts in by_label.items():
+        last = attempts[-1]
+        telling = next((row for row in reversed(attempts) if row.status in done), last)
+        failures = sum(row.status == StepStatus.FAILED.value and row.run_attempt >= attempt for row in attempts)
+        summaries.append(
+            StepSummary(label, last.parent, StepStatus(telling.status), telling.storage, last.attempt, failures)
+        )
+    return summaries
+
+
+def _load_tries(rows: Iterable[StepRow], attempt: int) -> dict[str, tuple[int, int]]:
+    return {s.label: (s.last_attempt, s.failures) for s in _summarize(rows, attempt)}
+
+
+def _completed(rows: Iterable[StepRow]) -> set[tuple[str, int]]:
+    return {(row.label, row.attempt) for row in rows if row.status == StepStatus.COMPLETED.value}
+
+
+# --- ending --------------------------------------------------------------------------------------
+
+
+def finish(session: RunSession) -> FinishedRun:
+    """Return the finished run of a session that has come to its end."""
+    ledger, graph = session.ledger, session.graph
+    assert session.end is not None
+    results = session.execution.results
+    at_hand = {graph.nodes[index].label: value for index, value in results.items()}
+    labels = tuple(
+        graph.nodes[index].label
+        for index in graph.sinks
+        if index in results or session.progress.node(index).status == StepStatus.COMPLETED
+    )
+    outputs = Outputs(ledger, session.run_id, labels, at_hand)
+    return FinishedRun(ledger, session.run_id, session.end, outputs, session.error)
+
+
+# --- looking after -------------------------------------------------------------------------------
+
+
+def is_interrupted(ledger: Ledger, run: Run) -> bool:
+    """Return whether a run that is marked running has nobody who executes it any more.
+
+    Its process is gone (seen at once on this machine), or its lease has run out.
+    """
+    if run.status != RunStatus.RUNNING:
+        return False
+    if run.lease_until is not None and run.lease_until < ledger.clock.now():
+        return True
+    owner = run.lease_owner or ""
+    if owner == current_owner():
+        return not is_executing_here(run.run_id)
+    return is_owner_gone(owner)
+
+
+def find_interrupted(ledger: Ledger) -> list[Run]:
+    """Return the runs whose process died or fell silent: those that ``resume --all`` takes up."""
+    return [run for run in ledger.store.list_running() if is_interrupted(ledger, run)]
+
+
+def cancel_run(ledger: Ledger, run_id: str) -> str:
+    """Ask a run to stop; return ``"requested"``, or ``"cancelled"`` where nobody executed it.
+
+    A process that executes the run notices within about half a second.
+
+    Raises:
+        RunNotFound: There is no such run.
+        InvalidTransition: It has ended already.
+    """
+    for _ in range(3):
+        run = ledger.require_run(run_id)
+        if run.finished_at is not None:
+            raise InvalidTransition(f"Run {run_id}", run.status.value, "be cancelled")
+        now = ledger.clock.now()
+        is_idle = run.status in (RunStatus.PENDING, RunStatus.SUSPENDED) or is_interrupted(ledger, run)
+        if not is_idle and ledger.store.request_cancel(run_id, now):
+            return "requested"
+        if is_idle and ledger.store.cancel_unowned(run, now, ("RunCancelled", "cancelled on request")):
+            return "cancelled"
+    raise StoreConflict(f"Run {run_id} keeps changing hands. Try again: `milepost cancel {run_id}`.")

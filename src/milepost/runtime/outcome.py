@@ -1,0 +1,154 @@
+"""What a run hands back when it has ended."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from milepost.clock import to_datetime
+from milepost.errors import RunCancelled, RunFailed, StepNotFound
+from milepost.ledger import Ledger
+from milepost.model import Run
+from milepost.states import RunStatus
+from milepost.store import RunEnd
+
+__all__ = ["FinishedRun", "Outputs"]
+
+
+class Outputs(Mapping[str, Any]):
+    """The outputs of a run's final steps by label, in the order of the graph.
+
+    Values that this process made are at hand; others are read from the ledger when asked for.
+    Final steps that did not complete are not in it.
+    """
+
+    def __init__(self, ledger: Ledger, run_id: str, labels: tuple[str, ...], at_hand: dict[str, Any]) -> None:
+        """Made by the runtime."""
+        self._ledger = ledger
+        self._run_id = run_id
+        self._labels = labels
+        self._at_hand = at_hand
+
+    def __getitem__(self, label: str) -> Any:
+        """Return one output.
+
+        Raises:
+            KeyError: No final step of this label completed.
+            ValueNotRestorable: It was not kept, or needs a class that is not loaded.
+        """
+        if label not in self._labels:
+            raise KeyError(label)
+        if label not in self._at_hand:
+            try:
+                self._at_hand[label] = self._ledger.get_output(self._run_id, label)
+            except StepNotFound:
+                raise KeyError(label) from None
+        return self._at_hand[label]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the labels."""
+        return iter(self._labels)
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._labels)
+
+    def __repr__(self) -> str:
+        """Return the labels; values may be large."""
+        return f"<outputs {', '.join(self._labels)}>"
+
+
+class FinishedRun:
+    """A run that has ended, whatever its status.
+
+    Attributes:
+        run_id: Its id in the ledger.
+        outputs: The outputs of the final steps by label.
+
+    Example:
+        >>> from milepost import Dag
+        >>> dag = Dag("sum")
+        >>> _ = dag.node(sum, label="total", iterable=[1, 2, 3])
+        >>> run = dag.run(ledger=":memory:")
+        >>> run.status, run.result()
+        (<RunStatus.COMPLETED: 'completed'>, 6)
+    """
+
+    def __init__(
+        self, ledger: Ledger, run_id: str, end: RunEnd, outputs: Outputs, cause: BaseException | None = None
+    ) -> None:
+        """Made by the runtime."""
+        self.ledger = ledger
+        self.run_id = run_id
+        self.outputs = outputs
+        self._end = end
+        self._cause = cause
+
+    @functools.cached_property
+    def record(self) -> Run:
+        """The run's row in the ledger, read when first asked for."""
+        return self.ledger.require_run(self.run_id)
+
+    @property
+    def status(self) -> RunStatus:
+        """How it ended."""
+        return self._end.status
+
+    @property
+    def failed_step(self) -> str | None:
+        """The label of the first step that failed, or None."""
+        return self._end.error_step
+
+    @property
+    def error(self) -> str | None:
+        """The first failure as ``Type: message``, or None."""
+        if self._end.error_type is None:
+            return None
+        return f"{self._end.error_type}: {self._end.error_message}"
+
+    @property
+    def exception(self) -> BaseException | None:
+        """The failed step's own exception, where this process saw it."""
+        return self._cause
+
+    @property
+    def started_at(self) -> datetime | None:
+        """When it first started, in UTC."""
+        return None if self.record.started_at is None else to_datetime(self.record.started_at)
+
+    @property
+    def finished_at(self) -> datetime:
+        """When it ended, in UTC."""
+        return to_datetime(self._end.now)
+
+    def output(self, label: str) -> Any:
+        """Return what any completed step of the run made.
+
+        Raises:
+            StepNotFound: No completed step has this label.
+        """
+        return self.outputs[label] if label in self.outputs else self.ledger.get_output(self.run_id, label)
+
+    def result(self) -> Any:
+        """Return the run's result: the final step's output, or a dict by label where there are several.
+
+        Raises:
+            RunFailed: The run failed; ``__cause__`` is the step's own exception.
+            RunCancelled: The run was cancelled.
+        """
+        end = self._end
+        if end.status == RunStatus.FAILED:
+            failed = RunFailed(
+                self.run_id, end.error_step, end.error_type, end.error_message, end.error_traceback or ""
+            )
+            raise failed from self._cause
+        if end.status != RunStatus.COMPLETED:
+            raise RunCancelled(self.run_id, end.error_message)
+        outputs = dict(self.outputs)
+        return next(iter(outputs.values())) if len(outputs) == 1 else outputs
+
+    def __repr__(self) -> str:
+        """Return id and status."""
+        return f"<run {self.run_id} {self.status.value}>"

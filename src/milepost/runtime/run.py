@@ -1,0 +1,109 @@
+"""Run a graph, or resume one, from start to end: what every face calls."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any, Final
+
+from milepost.errors import ConfigurationError
+from milepost.graph import Graph
+from milepost.ledger import Ledger
+from milepost.runtime.async_driver import AsyncDriver
+from milepost.runtime.keeper import executing
+from milepost.runtime.lifecycle import finish, new_run, open_ledger, resume_session
+from milepost.runtime.outcome import FinishedRun
+from milepost.runtime.progress import Progress
+from milepost.runtime.session import RunSession
+from milepost.runtime.sync_driver import SyncDriver
+
+__all__ = ["RunOptions", "resume_graph", "resume_graph_async", "run_graph", "run_graph_async"]
+
+DEFAULT_CONCURRENCY: Final = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """How to execute a run; what it is called and where it is recorded."""
+
+    ledger: Ledger | str | os.PathLike[str] | None = None
+    run_id: str | None = None
+    max_concurrency: int | None = None
+    executor: Executor | None = None
+    durability: str | None = None
+    tags: Mapping[str, Any] | None = None
+    target: str | None = None
+    on_start: Callable[[Progress], None] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a limit that could never let anything run."""
+        limit = self.max_concurrency
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+            raise ConfigurationError(f"max_concurrency must be a whole number of 1 or more, not {limit!r}.")
+
+    @property
+    def limit(self) -> int:
+        """How many bodies may run at once."""
+        return self.max_concurrency or DEFAULT_CONCURRENCY
+
+
+def run_graph(graph: Graph, inputs: Mapping[str, Any], kind: str, options: RunOptions) -> FinishedRun:
+    """Create a run of the graph and drive it to its end in this thread."""
+    ledger = open_ledger(options.ledger, options.durability)
+    new = new_run(
+        ledger, graph, inputs, kind=kind, run_id=options.run_id, target=options.target, tags=options.tags
+    )
+    with executing(new.run_id):
+        ledger.commit(new)
+        return _drive(RunSession(ledger, new.run_id, 1, graph, inputs), options)
+
+
+async def run_graph_async(
+    graph: Graph, inputs: Mapping[str, Any], kind: str, options: RunOptions
+) -> FinishedRun:
+    """Create a run of the graph and drive it to its end on the running loop."""
+    ledger = await _open_async(options)
+    new = new_run(
+        ledger, graph, inputs, kind=kind, run_id=options.run_id, target=options.target, tags=options.tags
+    )
+    with executing(new.run_id):
+        await ledger.commit_async(new)
+        return await _drive_async(RunSession(ledger, new.run_id, 1, graph, inputs), options)
+
+
+def resume_graph(graph: Graph, run_id: str, options: RunOptions) -> FinishedRun:
+    """Take a run up where it stopped and drive it to its end in this thread."""
+    ledger = open_ledger(options.ledger, options.durability)
+    with executing(run_id):
+        return _drive(resume_session(ledger, run_id, graph, target=options.target), options)
+
+
+async def resume_graph_async(graph: Graph, run_id: str, options: RunOptions) -> FinishedRun:
+    """Take a run up where it stopped and drive it to its end on the running loop."""
+    ledger = await _open_async(options)
+    with executing(run_id):
+        session = await asyncio.to_thread(resume_session, ledger, run_id, graph, target=options.target)
+        return await _drive_async(session, options)
+
+
+def _drive(session: RunSession, options: RunOptions) -> FinishedRun:
+    if options.on_start is not None:
+        options.on_start(session.progress)
+    SyncDriver(session, max_concurrency=options.limit, executor=options.executor).drive()
+    return finish(session)
+
+
+async def _drive_async(session: RunSession, options: RunOptions) -> FinishedRun:
+    if options.on_start is not None:
+        options.on_start(session.progress)
+    await AsyncDriver(session, max_concurrency=options.limit, executor=options.executor).drive()
+    return finish(session)
+
+
+async def _open_async(options: RunOptions) -> Ledger:
+    if isinstance(options.ledger, Ledger):
+        return open_ledger(options.ledger, options.durability)
+    return await asyncio.to_thread(open_ledger, options.ledger, options.durability)

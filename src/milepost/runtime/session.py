@@ -1,0 +1,455 @@
+"""One run in this process: turns what happens into rows, and rows into what happens next.
+
+A session joins the pure :class:`~milepost.engine.Execution` to the ledger's rows. It does no I/O:
+a driver takes the :class:`~milepost.store.RunWrite` it makes and commits it.
+
+Invariants:
+
+- :meth:`RunSession.settle` changes the execution's state *before* the commit, so that a map's own
+  end and the run's end share the last step's commit; the driver hands out no call until that
+  commit is durable.
+- Starts are lazy: a flight's start row is written by :meth:`RunSession.flush` only if the flight
+  outlives a tick of the keeper; otherwise its end row carries both.
+- Only ``pure`` completions wait in ``_riding``; ``flush_lock`` is held from taking them until they
+  are durable, so that the run cannot end in between.
+"""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from milepost.engine import Call, Execution, History, MapMark
+from milepost.errors import AtMostOnceInterrupted, LeaseLost, MilepostError, StepCancelled
+from milepost.graph import Binding, Graph, Node, Source
+from milepost.ledger import Ledger
+from milepost.model import Storage, StepKind
+from milepost.runtime.flight import Flight
+from milepost.runtime.progress import Progress
+from milepost.states import RunStatus, StepStatus
+from milepost.store import EdgeWrite, ProgressWrite, RunEnd, RunWrite, StepWrite
+from milepost.values import content_hash, encode
+
+__all__ = ["RIDING_LIMIT", "RunSession"]
+
+RIDING_LIMIT: Final = 512  # pure completions that may wait for a commit
+_QUICK: Final = 50_000  # microseconds; a step younger than this is not worth a start row of its own
+
+_RUNNING: Final = StepStatus.RUNNING.value
+_COMPLETED: Final = StepStatus.COMPLETED.value
+_FAILED: Final = StepStatus.FAILED.value
+_CANCELLED: Final = StepStatus.CANCELLED.value
+
+
+class RunSession:
+    """The state of one run while this process holds its lease."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        run_id: str,
+        lease_epoch: int,
+        graph: Graph,
+        inputs: Mapping[str, Any],
+        *,
+        history: History | None = None,
+        seq: int = 0,
+    ) -> None:
+        """Begin with a claimed run; ``seq`` is the last sequence number its steps used."""
+        self.ledger = ledger
+        self.run_id = run_id
+        self.lease_epoch = lease_epoch
+        self.graph = graph
+        self.progress = Progress(run_id, graph.name, graph)
+        self.flush_lock = threading.Lock()
+        self.stop_reason: tuple[str, str] | None = None  # (error type, message): why the run must stop
+        self.lost: MilepostError | None = None  # nothing can be written any more
+        self.error: BaseException | None = None  # the first failure, as the step raised it
+        self.end: RunEnd | None = None  # how the run ends, once that is decided
+        self.is_over = False  # ... and once it is durable
+        self._seq = seq
+        self._now = ledger.clock.now
+        self._open: dict[str, Flight] = {}
+        self._riding: list[StepWrite] = []
+        self._riding_edges: list[EdgeWrite] = []
+        self._inputs_of = [_describe_inputs(graph, node) for node in graph.nodes]
+        self._map_seq: dict[int, tuple[int, int]] = {}
+        if history is not None:
+            self._show_history(history)
+        self.execution = Execution(graph, inputs, history)
+
+    # --- a flight ----------------------------------------------------------------------------
+
+    def begin(self, call: Call) -> Flight:
+        """Start an attempt: from here on the keeper may write that it runs."""
+        self._seq += 1
+        flight = Flight(call, self._seq, self._now())
+        self._open[call.label] = flight
+        node = self.progress.node(call.node.index)
+        node.running += 1
+        if node.started_at is None:
+            node.started_at = flight.started_at
+            node.status = StepStatus.RUNNING
+        return flight
+
+    def refuse_second_start(self, flight: Flight) -> bool:
+        """Fail an ``at_most_once`` flight that an earlier attempt may have run; return whether it was."""
+        if flight.call.attempt == 1:
+            return False
+        self.fail(flight, AtMostOnceInterrupted(flight.call.label, self.run_id))
+        flight.is_final = True
+        return True
+
+    def start_write(self, flight: Flight) -> RunWrite:
+        """Return the write that makes a start durable before the body runs."""
+        flight.is_written = True
+        return RunWrite(self.run_id, self.lease_epoch, starts=(self._start_row(flight),))
+
+    def accept(self, flight: Flight, value: Any) -> None:
+        """Take a body's value: check it against the annotation and encode it."""
+        node = flight.call.node
+        check = node.body.check
+        try:
+            if check is not None:
+                check(value)
+            if not node.transient:
+                text = encode(value)
+                flight.text = text
+                flight.hash = content_hash(text)
+            flight.value = value
+        except MilepostError as error:
+            flight.error = error
+            flight.is_final = True  # running the body again would only repeat its side effects
+        flight.finished_at = self._now()
+
+    def fail(self, flight: Flight, error: BaseException) -> None:
+        """Take what a body raised."""
+        flight.error = error
+        flight.finished_at = self._now()
+
+    # --- what the driver commits -------------------------------------------------------------
+
+    def settle(self, flights: Sequence[Flight], now: float, draw: float = 0.0) -> RunWrite | None:
+        """Take in finished flights; return what to commit, or None when nothing needs a commit yet.
+
+        Args:
+            flights: Flights that came back, in the order they did.
+            now: The driver's monotonic clock, for retries.
+            draw: A number from 0 to 1 for the jitter of retries.
+        """
+        execution = self.execution
+        rows: list[StepWrite] = []
+        edges: list[EdgeWrite] = []
+        is_pure = True
+        for flight in flights:
+            call = flight.call
+            node = call.node
+            self._open.pop(call.label, None)
+            shown = self.progress.node(node.index)
+            shown.running -= 1
+            if call.map is None:
+                for ref in node.upstream:
+                    edges.append(EdgeWrite(self.run_id, self.graph.nodes[ref].label, node.label, flight.started_at))
+            error = flight.error
+            if error is None:
+                rows.append(self._end_row(flight, _COMPLETED))
+                is_pure = is_pure and node.pure
+                execution.succeeded(call, flight.value)
+                shown.done += 1
+                if call.map is None:
+                    shown.status = StepStatus.COMPLETED
+                    shown.finished_at = flight.finished_at
+            else:
+                is_pure = False
+                rows.append(self._end_row(flight, _FAILED))
+                delay = execution.failed(call, error, final=flight.is_final, now=now, draw=draw)
+                if delay is None:
+                    self._note_failure(error, shown, flight.finished_at)
+                else:
+                    shown.retries += 1
+        if execution.marks:
+            is_pure = self._take_marks(rows, edges) and is_pure
+        if execution.is_finished and (self.stop_reason is None or execution.is_completed):
+            return self._final_write(rows, edges)
+        if is_pure:
+            self._riding += rows
+            self._riding_edges += edges
+            if len(self._riding) < RIDING_LIMIT:
+                return None
+            return self._take_riding()
+        if self._riding:
+            with self.flush_lock:
+                rows = self._riding + rows
+                edges = self._riding_edges + edges
+                self._riding, self._riding_edges = [], []
+        return RunWrite(self.run_id, self.lease_epoch, ends=rows, edges=edges)
+
+    def opening_write(self) -> RunWrite | None:
+        """Return what a run has to write before its first call: maps that start, or the end of it."""
+        rows: list[StepWrite] = []
+        edges: list[EdgeWrite] = []
+        self._take_marks(rows, edges)
+        if self.execution.is_finished:
+            return self._final_write(rows, edges)
+        return RunWrite(self.run_id, self.lease_epoch, ends=rows, edges=edges) if rows else None
+
+    def flush(self) -> RunWrite | None:
+        """Return starts, pure completions and progress that have waited for a tick of the keeper.
+
+        The caller holds ``flush_lock`` until the write is durable.
+        """
+        limit = self._now() - _QUICK
+        starts, progress = [], []
+        for flight in list(self._open.values()):
+            if not flight.is_written and flight.started_at <= limit:
+                flight.is_written = True
+                starts.append(self._start_row(flight))
+            if flight.is_written and flight.progress is not flight.progress_sent and flight.progress is not None:
+                flight.progress_sent = flight.progress
+                done, total, message = flight.progress
+                call = flight.call
+                progress.append(
+                    ProgressWrite(self.run_id, call.label, call.attempt, self.lease_epoch, done, total, message)
+                )
+                self.progress.node(call.node.index).message = message
+        ends, self._riding = self._riding, []
+        edges, self._riding_edges = self._riding_edges, []
+        if not (starts or progress or ends):
+            return None
+        return RunWrite(self.run_id, self.lease_epoch, starts=starts, ends=ends, edges=edges, progress=progress)
+
+    def interrupt(self, status: RunStatus, error_type: str, message: str) -> RunWrite:
+        """Return the write that ends the run now; whatever is in the air is recorded as cancelled.
+
+        The caller holds ``flush_lock``.
+        """
+        execution = self.execution
+        execution.halt()
+        now = self._now()
+        starts = [self._start_row(flight) for flight in self._open.values() if not flight.is_written]
+        for flight in self._open.values():
+            flight.is_abandoned = True
+            flight.stop_reason = message
+            execution.abandoned(flight.call)
+        self._open.clear()
+        ends, self._riding = self._riding, []
+        edges, self._riding_edges = self._riding_edges, []
+        self.end = RunEnd(status, now, None, error_type, message)
+        return RunWrite(self.run_id, self.lease_epoch, starts=starts, ends=ends, edges=edges, end=self.end)
+
+    def end_early(self, write: RunWrite) -> None:
+        """Commit what :meth:`interrupt` made, unless the run had just ended by itself.
+
+        An interrupt may strike between a commit and the line that takes note of it.
+        """
+        try:
+            self.ledger.commit(write)
+        except LeaseLost:
+            run = self.ledger.get_run(self.run_id)
+            if run is None or run.lease_epoch != self.lease_epoch or run.finished_at is None:
+                raise
+            self.end = RunEnd(run.status, run.finished_at, run.error_step, run.error_type, run.error_message)
+        self.is_over = True
+
+    def ask_to_stop(self, error_type: str, message: str) -> None:
+        """Note that the run must end early, and tell the bodies that listen."""
+        if self.stop_reason is None:
+            self.stop_reason = (error_type, message)
+        self.execution.halt()
+        for flight in list(self._open.values()):
+            flight.stop_reason = message
+
+    @property
+    def open_flights(self) -> list[Flight]:
+        """The flights in the air."""
+        return list(self._open.values())
+
+    # --- rows --------------------------------------------------------------------------------
+
+    def _start_row(self, flight: Flight) -> StepWrite:
+        call = flight.call
+        node = call.node
+        return StepWrite(
+            self.run_id,
+            call.label,
+            call.attempt,
+            flight.seq,
+            self.lease_epoch,
+            StepKind.STEP if call.map is None else StepKind.ELEMENT,
+            None if call.map is None else node.label,
+            _RUNNING,
+            self._input_text(call),
+            None,
+            Storage.NONE if node.transient else Storage.INLINE,
+            None,
+            None,
+            None,
+            None,
+            None,
+            flight.started_at,
+            None,
+        )
+
+    def _end_row(self, flight: Flight, status: str) -> StepWrite:
+        call = flight.call
+        node = call.node
+        is_element = call.map is not None
+        error = flight.error
+        if error is None:
+            error_type = message = trace = None
+        else:
+            error_type, message, trace = _told(error)
+            if isinstance(error, StepCancelled) and flight.stop_reason is not None:
+                status = _CANCELLED
+        return StepWrite(
+            self.run_id,
+            call.label,
+            call.attempt,
+            flight.seq,
+            self.lease_epoch,
+            StepKind.ELEMENT if is_element else StepKind.STEP,
+            node.label if is_element else None,
+            status,
+            self._input_text(call),
+            flight.text,
+            Storage.NONE if node.transient else Storage.INLINE,
+            flight.hash,
+            error_type,
+            message,
+            trace,
+            None,
+            flight.started_at,
+            flight.finished_at,
+        )
+
+    def _input_text(self, call: Call) -> str:
+        text = self._inputs_of[call.node.index]
+        return text if call.map is None else text.replace(_ITEM, str(call.position), 1)
+
+    def _take_marks(self, rows: list[StepWrite], edges: list[EdgeWrite]) -> bool:
+        """Turn what maps did into rows; return whether all of it may ride with a later commit."""
+        execution = self.execution
+        marks, execution.marks = execution.marks, []
+        is_pure = True
+        for mark in marks:
+            is_pure = is_pure and mark.node.pure and mark.verb != "fail"
+            rows.append(self._map_row(mark))
+            if mark.verb == "start":
+                for ref in mark.node.upstream:
+                    upstream = self.graph.nodes[ref].label
+                    edges.append(EdgeWrite(self.run_id, upstream, mark.node.label, self._map_seq[mark.node.index][1]))
+        return is_pure
+
+    def _map_row(self, mark: MapMark) -> StepWrite:
+        index = mark.node.index
+        now = self._now()
+        shown = self.progress.node(index)
+        error_type = message = trace = None
+        if mark.verb == "complete":
+            status, finished_at = _COMPLETED, now
+            shown.status, shown.finished_at = StepStatus.COMPLETED, now
+        elif mark.verb == "start":
+            status, finished_at = _RUNNING, None
+            shown.status, shown.total = StepStatus.RUNNING, mark.total
+            shown.started_at = shown.started_at or now
+        else:
+            status, finished_at = _FAILED, now
+            assert mark.error is not None
+            error_type, message, trace = _told(mark.error)
+            self._note_failure(mark.error, shown, now)
+        if index not in self._map_seq:
+            self._seq += 1
+            self._map_seq[index] = (self._seq, now)
+        seq, started_at = self._map_seq[index]
+        return StepWrite(
+            self.run_id,
+            mark.node.label,
+            mark.attempt,
+            seq,
+            self.lease_epoch,
+            StepKind.MAP,
+            None,
+            status,
+            self._inputs_of[index].replace(_ITEM, "null", 1),
+            None if mark.keys is None else encode(mark.keys),
+            Storage.ELEMENTS,
+            None,
+            error_type,
+            message,
+            trace,
+            mark.total,
+            started_at,
+            finished_at,
+        )
+
+    # --- the end -----------------------------------------------------------------------------
+
+    def _note_failure(self, error: BaseException, shown: Any, now: int) -> None:
+        shown.failed += 1
+        shown.status = StepStatus.FAILED
+        shown.finished_at = now
+        if self.error is None:
+            self.error = error
+
+    def _final_write(self, rows: list[StepWrite], edges: list[EdgeWrite]) -> RunWrite:
+        with self.flush_lock:
+            rows = self._riding + rows
+            edges = self._riding_edges + edges
+            self._riding, self._riding_edges = [], []
+        now = self._now()
+        failure = self.execution.failure
+        if self.execution.is_completed:
+            self.end = RunEnd(RunStatus.COMPLETED, now)
+        else:
+            assert failure is not None
+            error_type, message, trace = _told(failure.error)
+            self.end = RunEnd(RunStatus.FAILED, now, failure.label, error_type, message, trace)
+        return RunWrite(self.run_id, self.lease_epoch, ends=rows, edges=edges, end=self.end)
+
+    def _take_riding(self) -> RunWrite:
+        with self.flush_lock:
+            ends, self._riding = self._riding, []
+            edges, self._riding_edges = self._riding_edges, []
+        return RunWrite(self.run_id, self.lease_epoch, ends=ends, edges=edges)
+
+    def _show_history(self, history: History) -> None:
+        for index in history.done:
+            shown = self.progress.node(index)
+            shown.status = StepStatus.COMPLETED
+            shown.done = shown.total
+        for index, elements in history.elements.items():
+            self.progress.node(index).done = len(elements)
+
+
+_ITEM: Final = '"\x00"'  # stands for an element's position: a text that JSON can never contain
+
+
+def _describe_inputs(graph: Graph, node: Node) -> str:
+    # Inputs are kept by reference: "the output of step s, item 17" instead of a second copy of it.
+    parts = [f"{encode(b.param)}:{_describe_source(graph, node, b)}" for b in node.bindings]
+    return "{" + ",".join(parts) + "}"
+
+
+def _describe_source(graph: Graph, node: Node, binding: Binding) -> str:
+    if binding.source == Source.ELEMENT:
+        assert node.over is not None
+        return _describe_source(graph, node, node.over)[:-1] + f',"item":{_ITEM}}}'
+    if binding.source == Source.NODE:
+        return f'{{"step":{encode(graph.nodes[binding.ref].label)}}}'
+    if binding.source == Source.INPUT:
+        return f'{{"input":{encode(binding.ref)}}}'
+    try:
+        return f'{{"value":{encode(binding.ref)}}}'
+    except MilepostError:
+        return f'{{"unstored":{encode(type(binding.ref).__qualname__)}}}'
+
+
+def _told(error: BaseException) -> tuple[str, str, str]:
+    trace = "".join(traceback.format_exception(error))
+    try:
+        message = str(error)
+    except Exception as second:  # noqa: BLE001 - a broken __str__ must not hide which error it was
+        message = f"<no message: {type(second).__name__} in __str__>"
+    return type(error).__qualname__, message, trace

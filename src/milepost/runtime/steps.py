@@ -1,0 +1,285 @@
+"""The ``@step`` decorator and what the drivers need to know of a function."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import typing
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any, Generic, ParamSpec, TypeVar, overload
+
+from milepost.errors import ConfigurationError
+from milepost.model import Retry
+from milepost.runtime.conform import Check, return_check
+from milepost.runtime.context import StepContext
+
+__all__ = ["Parameter", "Step", "as_step", "step"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+MISSING: Any = inspect.Parameter.empty
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter of a step that a graph can bind. ``annotation`` is MISSING where there is none."""
+
+    name: str
+    annotation: Any
+    is_optional: bool
+
+
+class Step(Generic[P, R]):
+    """A function with the options of a step. Calling it calls the function, recording nothing.
+
+    Made by :func:`step`; put into a graph with ``Dag.node`` and ``Dag.map``.
+    """
+
+    def __init__(
+        self,
+        fn: Callable[P, R],
+        *,
+        name: str | None = None,
+        retry: Retry | None = None,
+        timeout: float | None = None,
+        at_most_once: bool = False,
+        pure: bool = False,
+        transient: bool = False,
+        executor: Executor | None = None,
+    ) -> None:
+        """Check the options and look at the function once."""
+        if not callable(fn):
+            raise ConfigurationError(f"A step must be a function, not {fn!r}. Decorate a def or an async def.")
+        self.fn = fn
+        self.name = name or _name_of(fn)
+        self.retry = retry
+        self.timeout = timeout
+        self.at_most_once = at_most_once
+        self.pure = pure
+        self.transient = transient
+        self.executor = executor
+        functools.update_wrapper(self, fn, updated=())
+        self._check_options()
+        target = fn.func if isinstance(fn, functools.partial) else fn
+        self.is_async = inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(
+            getattr(target, "__call__", None)  # noqa: B004 - an object with an async __call__
+        )
+        if self.is_async and executor is not None:
+            raise ConfigurationError(f"Step {self.name!r} is async: it runs on the event loop, so executor= cannot apply.")
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function itself, as if it were not a step."""
+        return self.fn(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        """Return the name."""
+        return f"<step {self.name!r}>"
+
+    def with_options(self, **options: Any) -> Step[P, R]:
+        """Return a copy with other options (those of :func:`step`).
+
+        Example:
+            >>> @step
+            ... def load() -> int: ...
+            >>> load.with_options(timeout=5).timeout
+            5
+        """
+        own = {
+            name: getattr(self, name)
+            for name in ("name", "retry", "timeout", "at_most_once", "pure", "transient", "executor")
+        }
+        if "retries" in options:
+            own["retry"] = None
+        return step(**{**own, **options})(self.fn)
+
+    @functools.cached_property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """The parameters a graph can bind, in order; a StepContext is not among them."""
+        return self._signature[0]
+
+    @functools.cached_property
+    def returns(self) -> Any:
+        """The return annotation, MISSING where there is none."""
+        return self._signature[1]
+
+    @functools.cached_property
+    def context_parameter(self) -> str | None:
+        """The name of the parameter that asks for a StepContext, or None."""
+        return self._signature[2]
+
+    @functools.cached_property
+    def positional(self) -> tuple[str, ...]:
+        """The parameters that can only be given by position."""
+        return self._signature[3]
+
+    @functools.cached_property
+    def takes_any_keyword(self) -> bool:
+        """Whether the function has ``**kwargs``."""
+        return self._signature[4]
+
+    @functools.cached_property
+    def check(self) -> Check | None:
+        """What every returned value must pass, or None."""
+        return None if self.returns is MISSING else return_check(self.name, self.returns)
+
+    @functools.cached_property
+    def _signature(self) -> tuple[tuple[Parameter, ...], Any, str | None, tuple[str, ...], bool]:
+        try:
+            signature = inspect.signature(self.fn)
+        except (TypeError, ValueError) as error:
+            raise ConfigurationError(
+                f"Step {self.name!r} has no readable signature ({error}). Wrap it in a def that names its parameters."
+            ) from error
+        hints = _hints(self.fn)
+        parameters, positional = [], []
+        context, any_keyword = None, False
+        for parameter in signature.parameters.values():
+            annotation = hints.get(parameter.name, parameter.annotation)
+            if parameter.kind is parameter.VAR_KEYWORD:
+                any_keyword = True
+            elif parameter.kind is parameter.VAR_POSITIONAL:
+                continue
+            elif isinstance(annotation, type) and issubclass(annotation, StepContext):
+                context = parameter.name
+            else:
+                if parameter.kind is parameter.POSITIONAL_ONLY:
+                    positional.append(parameter.name)
+                parameters.append(Parameter(parameter.name, annotation, parameter.default is not parameter.empty))
+        returns = hints.get("return", signature.return_annotation)
+        return tuple(parameters), returns, context, tuple(positional), any_keyword
+
+    def _check_options(self) -> None:
+        if not isinstance(self.name, str) or not self.name or "[" in self.name or "]" in self.name:
+            raise ConfigurationError(f"A step's name must be text without '[' and ']', not {self.name!r}.")
+        if self.timeout is not None and not self.timeout > 0:
+            raise ConfigurationError(
+                f"Step {self.name!r}: timeout must be more than 0 seconds, not {self.timeout!r}. "
+                "Leave it out for no limit."
+            )
+        if self.retry is not None and not isinstance(self.retry, Retry):
+            raise ConfigurationError(f"Step {self.name!r}: retry must be a Retry, not {self.retry!r}.")
+        if self.at_most_once and self.retry is not None and self.retry.max_retries:
+            raise ConfigurationError(
+                f"Step {self.name!r} is at_most_once, so it cannot be retried as well. Drop one of the two."
+            )
+        if self.at_most_once and (self.pure or self.transient):
+            other = "pure" if self.pure else "transient"
+            raise ConfigurationError(
+                f"Step {self.name!r} is at_most_once and {other}, which may run it again. Drop one of the two."
+            )
+
+
+@overload
+def step(fn: Callable[P, R], /) -> Step[P, R]: ...
+@overload
+def step(
+    fn: None = None,
+    /,
+    *,
+    name: str | None = None,
+    retries: int | None = None,
+    retry: Retry | None = None,
+    timeout: float | None = None,
+    at_most_once: bool = False,
+    pure: bool = False,
+    transient: bool = False,
+    executor: Executor | None = None,
+) -> Callable[[Callable[P, R]], Step[P, R]]: ...
+
+
+def step(
+    fn: Callable[P, R] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    retries: int | None = None,
+    retry: Retry | None = None,
+    timeout: float | None = None,
+    at_most_once: bool = False,
+    pure: bool = False,
+    transient: bool = False,
+    executor: Executor | None = None,
+) -> Step[P, R] | Callable[[Callable[P, R]], Step[P, R]]:
+    """Make a function (``def`` or ``async def``) a step.
+
+    Args:
+        fn: The function; given when the decorator stands without parentheses.
+        name: The label its nodes get by default; the function's name if left out.
+        retries: Further attempts after a failure: short for ``retry=Retry(max_retries=retries)``.
+        retry: The whole policy. Without either, a failure stands.
+        timeout: Seconds that one attempt may take. An async body is cancelled; a sync body cannot
+            be stopped from outside: its thread is left behind and its late result ignored.
+        at_most_once: The start is recorded before the body runs, and a step that was started is
+            never started again, not even after a crash.
+        pure: No side effects, and the same output for the same input: its result may ride with the
+            next commit, and a crash may compute it again.
+        transient: The output (a connection, a model in memory) is not stored; on resume the step
+            runs again where a later step needs it.
+        executor: Where the body runs: any ``concurrent.futures.Executor``. Default: threads.
+
+    Raises:
+        ConfigurationError: An option has a value that cannot work, or two contradict each other.
+
+    Example:
+        >>> @step(retries=2, timeout=30)
+        ... def double(n: int) -> int:
+        ...     return 2 * n
+        >>> double(4)
+        8
+    """
+    if retries is not None:
+        if retry is not None:
+            raise ConfigurationError("Give retries= or retry=, not both.")
+        retry = Retry(max_retries=retries)
+
+    def decorate(fn: Callable[P, R]) -> Step[P, R]:
+        return Step(
+            fn.fn if isinstance(fn, Step) else fn,
+            name=name,
+            retry=retry,
+            timeout=timeout,
+            at_most_once=at_most_once,
+            pure=pure,
+            transient=transient,
+            executor=executor,
+        )
+
+    return decorate if fn is None else decorate(fn)
+
+
+def as_step(source: Step[..., Any] | Callable[..., Any]) -> Step[..., Any]:
+    """Return a step as it is, and a plain function as a step with default options."""
+    return source if isinstance(source, Step) else Step(source)
+
+
+def call_by_reference(module: str, qualname: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call a module-level step's function in another process.
+
+    There the name leads to the Step, not to its function, so the function itself cannot be pickled.
+    """
+    target: Any = importlib.import_module(module)
+    for part in qualname.split("."):
+        target = getattr(target, part)
+    return (target.fn if isinstance(target, Step) else target)(*args, **kwargs)
+
+
+def _hints(fn: Callable[..., Any]) -> dict[str, Any]:
+    target = fn.func if isinstance(fn, functools.partial) else fn
+    if not inspect.isroutine(target) and not isinstance(target, type):
+        target = type(target).__call__
+    try:
+        return typing.get_type_hints(target)
+    except Exception:  # noqa: BLE001 - a name that only a type checker sees: check what can be checked
+        return {}
+
+
+def _name_of(fn: Callable[..., Any]) -> str:
+    if isinstance(fn, functools.partial):
+        return _name_of(fn.func)
+    name = getattr(fn, "__name__", None) or type(fn).__name__
+    return "lambda" if name == "<lambda>" else str(name)
+

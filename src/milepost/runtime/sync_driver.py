@@ -1,0 +1,256 @@
+"""Drive a run from one thread: bodies run in threads, this thread alone decides and commits.
+
+A step that is alone (nothing else can start, nothing is in the air) runs right here, without a
+hop. Completions that arrive together are committed together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import random
+import threading
+from concurrent.futures import Executor, Future
+from typing import Any, Final
+
+from milepost.errors import MilepostError, StepTimedOut
+from milepost.runtime.bodies import call_here, prepare, submit_to
+from milepost.runtime.flight import Flight
+from milepost.runtime.keeper import keeper_of
+from milepost.runtime.session import RunSession
+from milepost.runtime.threads import BodyThreads
+from milepost.states import RunStatus
+from milepost.store import RunWrite
+
+__all__ = ["SyncDriver"]
+
+GRACE: Final = 2.0  # seconds that running bodies get to finish when the run is stopped
+
+
+class SyncDriver:
+    """Performs one session to its end.
+
+    Args:
+        session: The claimed run.
+        max_concurrency: How many bodies may run at once.
+        executor: Where bodies run that name none of their own; None means threads.
+    """
+
+    def __init__(self, session: RunSession, *, max_concurrency: int, executor: Executor | None = None) -> None:
+        """Prepare to drive; nothing starts yet."""
+        self._session = session
+        self._limit = max_concurrency
+        self._executor = executor
+        self._landed: queue.SimpleQueue[Flight | None] = queue.SimpleQueue()  # None: look at the session
+        self._threads: BodyThreads | None = None
+        self._loop: _LoopThread | None = None
+        self._timed: dict[int, Flight] = {}  # by seq: flights with a deadline
+        self._draw = random.random
+        self._clock = session.ledger.clock
+
+    def drive(self) -> None:
+        """Run until the run has ended in the ledger.
+
+        Raises:
+            KeyboardInterrupt: And SystemExit: recorded, then raised again.
+            LeaseLost: Somebody else took the run over.
+            StoreError: The ledger cannot be written; the run stays resumable.
+        """
+        keeper = keeper_of(self._session.ledger)
+        keeper.watch(self._session, lambda: self._landed.put(None))
+        try:
+            self._commit(self._session.opening_write())
+            self._work()
+        except (KeyboardInterrupt, SystemExit) as error:
+            self._stop(type(error).__name__, "the process was interrupted")
+            raise
+        finally:
+            keeper.release(self._session)
+            for flight in self._session.open_flights:  # only left where the ledger failed
+                flight.is_abandoned = True
+            if self._threads is not None:
+                self._threads.close()
+            if self._loop is not None:
+                self._loop.close()
+
+    def _work(self) -> None:
+        session = self._session
+        execution = session.execution
+        while not session.is_over:
+            if session.lost is not None:
+                raise session.lost
+            if session.stop_reason is not None:
+                self._stop(*session.stop_reason)
+                return
+            call = execution.next_call() if execution.running < self._limit else None
+            if call is None:
+                self._settle(self._wait())
+                continue
+            flight = session.begin(call)
+            node = call.node
+            if node.at_most_once and not self._start_once(flight):
+                continue
+            body = prepare(session, flight)
+            step = node.body
+            is_alone = execution.running == 1 and not execution.has_ready
+            executor = step.executor or self._executor
+            if is_alone and executor is None and not step.is_async and step.timeout is None:
+                call_here(session, flight, body)
+                self._settle([flight])
+                continue
+            if step.timeout is not None:
+                flight.deadline = self._clock.monotonic() + step.timeout
+                self._timed[flight.seq] = flight
+            if step.is_async:
+                self._submit_async(flight, body)
+            elif executor is not None:
+                submit_to(executor, session, flight, body, self._landed.put)
+            else:
+                self._submit_thread(flight, body)
+
+    def _start_once(self, flight: Flight) -> bool:
+        """Make an at_most_once start durable; return whether its body may run."""
+        if self._session.refuse_second_start(flight):
+            self._settle([flight])
+            return False
+        self._commit(self._session.start_write(flight))
+        return True
+
+    def _submit_thread(self, flight: Flight, body: Any) -> None:
+        if self._threads is None:
+            self._threads = BodyThreads()
+        session, land = self._session, self._landed.put
+
+        def work() -> None:
+            call_here(session, flight, body)
+            land(flight)
+
+        self._threads.submit(work)
+
+    def _submit_async(self, flight: Flight, body: Any) -> None:
+        if self._loop is None:
+            self._loop = _LoopThread()
+        session, land = self._session, self._landed.put
+
+        async def work() -> None:
+            try:
+                value = await body()
+            except BaseException as error:  # noqa: BLE001 - recorded as what it is
+                session.fail(flight, error)
+            else:
+                session.accept(flight, value)
+            land(flight)
+
+        flight.handle = self._loop.submit(work())
+
+    # --- waiting -----------------------------------------------------------------------------
+
+    def _wait(self) -> list[Flight]:
+        """Wait for flights to land, a retry to fall due, a timeout, or a word from the keeper."""
+        landed = self._landed
+        try:
+            first = landed.get(timeout=self._patience())
+        except queue.Empty:
+            first = None
+        flights = [first] if first is not None else []
+        while not landed.empty():
+            flight = landed.get_nowait()
+            if flight is not None:
+                flights.append(flight)
+        now = self._clock.monotonic()
+        if self._timed:
+            flights += self._expire(now, {flight.seq for flight in flights})
+        self._session.execution.wake(now)
+        return [flight for flight in flights if not flight.is_abandoned]
+
+    def _patience(self) -> float | None:
+        due = self._session.execution.next_due()
+        deadlines = [flight.deadline for flight in self._timed.values() if flight.deadline is not None]
+        moments = deadlines if due is None else [due, *deadlines]
+        return None if not moments else max(0.0, min(moments) - self._clock.monotonic())
+
+    def _expire(self, now: float, landed: set[int]) -> list[Flight]:
+        """Give up on flights past their deadline: each is replaced by a twin that carries the error."""
+        expired = []
+        for seq in landed:
+            self._timed.pop(seq, None)
+        for seq, flight in list(self._timed.items()):
+            if flight.deadline is None or flight.deadline > now:
+                continue
+            del self._timed[seq]
+            timeout = flight.call.node.body.timeout
+            flight.is_abandoned = True  # its thread may go on; what it brings comes too late
+            flight.stop_reason = f"it exceeded its timeout of {timeout:g} s"
+            if flight.handle is not None:
+                flight.handle.cancel()
+            twin = Flight(flight.call, flight.seq, flight.started_at)
+            self._session.fail(twin, StepTimedOut(flight.call.label, timeout))
+            expired.append(twin)
+        return expired
+
+    # --- committing --------------------------------------------------------------------------
+
+    def _settle(self, flights: list[Flight]) -> None:
+        interrupts = [f for f in flights if isinstance(f.error, (KeyboardInterrupt, SystemExit))]
+        landed = [f for f in flights if f not in interrupts] if interrupts else flights
+        if landed:
+            self._commit(self._session.settle(landed, self._clock.monotonic(), self._draw()))
+        for flight in interrupts:
+            flight.is_abandoned = True
+            assert flight.error is not None
+            raise flight.error
+
+    def _commit(self, write: RunWrite | None) -> None:
+        if write is not None:
+            self._session.ledger.commit(write)
+            if write.end is not None:
+                self._session.is_over = True
+
+    def _stop(self, error_type: str, message: str) -> None:
+        """End the run early: let running bodies finish for a moment, then record what did not."""
+        session = self._session
+        session.ask_to_stop(error_type, message)
+        in_the_air = [flight for flight in session.open_flights if not flight.is_abandoned]
+        for flight in in_the_air:
+            if flight.handle is not None:
+                flight.handle.cancel()
+        deadline = self._clock.monotonic() + GRACE
+        try:
+            while in_the_air and not session.is_over and (left := deadline - self._clock.monotonic()) > 0:
+                landed = self._landed.get(timeout=left)
+                if landed in in_the_air:
+                    in_the_air.remove(landed)
+                    if landed.error is None:
+                        self._settle([landed])
+        except queue.Empty:
+            pass
+        except KeyboardInterrupt:
+            pass  # a second Ctrl-C: stop waiting
+        if not session.is_over:
+            with session.flush_lock:
+                session.end_early(session.interrupt(RunStatus.CANCELLED, error_type, message))
+
+
+class _LoopThread:
+    """An event loop in a thread of its own, for the async steps of a run that is driven by a thread."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="milepost-loop", daemon=True)
+        self._thread.start()
+
+    def submit(self, coroutine: Any) -> Future[None]:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    def close(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._wind_up(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _wind_up(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._loop.shutdown_asyncgens()

@@ -1,0 +1,1 @@
+"""The databases behind the ledger: the only rooms that import a driver."""

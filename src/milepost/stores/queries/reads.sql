@@ -1,0 +1,87 @@
+-- What is read back: when a run resumes, and by whoever looks.
+
+-- name: get_run -> one
+SELECT {run_columns} FROM runs WHERE run_id = :run_id;
+
+-- name: get_run_payload -> one
+SELECT run_id, inputs, result, error_traceback, target, tags, headers, policies
+FROM run_payloads WHERE run_id = :run_id;
+
+-- name: get_definition -> one
+SELECT document FROM definitions WHERE hash = :hash;
+
+-- name: list_runs -> many
+-- Newest first, one page: the next begins below (:before_at, :before_id).
+SELECT {run_columns} FROM runs
+WHERE (CAST(:status AS TEXT) IS NULL OR status = :status)
+    AND (CAST(:workflow AS TEXT) IS NULL OR workflow = :workflow)
+    AND (CAST(:since AS BIGINT) IS NULL OR created_at >= :since)
+    AND (CAST(:parent_run_id AS TEXT) IS NULL OR parent_run_id = :parent_run_id)
+    AND (CAST(:before_at AS BIGINT) IS NULL OR (created_at, run_id) < (:before_at, :before_id))
+ORDER BY created_at DESC, run_id DESC
+LIMIT :limit;
+
+-- name: list_running -> many
+SELECT {run_columns} FROM runs WHERE status = 'running' ORDER BY lease_until;
+
+-- name: find_run_ids -> many
+SELECT run_id FROM runs WHERE run_id >= :prefix AND run_id < :prefix_end ORDER BY run_id LIMIT :limit;
+
+-- name: list_workflows -> many
+SELECT DISTINCT workflow FROM runs ORDER BY workflow;
+
+-- name: list_attempts -> many
+SELECT run_id, lease_epoch, attempt, owner, status, started_at, finished_at, error_type, error_message
+FROM attempts WHERE run_id = :run_id ORDER BY lease_epoch;
+
+-- name: list_steps -> many
+-- Every attempt in the order of its start, without the payloads, which may be large.
+SELECT
+    run_id, label, attempt, seq, lease_epoch, kind, parent, status, NULL, NULL, storage, output_hash,
+    error_type, error_message, error_traceback, progress_done, progress_total, progress_message,
+    started_at, finished_at
+FROM steps WHERE run_id = :run_id ORDER BY started_at, seq;
+
+-- name: get_step -> many
+SELECT
+    run_id, label, attempt, seq, lease_epoch, kind, parent, status, input, output, storage, output_hash,
+    error_type, error_message, error_traceback, progress_done, progress_total, progress_message,
+    started_at, finished_at
+FROM steps WHERE run_id = :run_id AND label = :label ORDER BY attempt;
+
+-- name: list_step_summaries -> many
+-- For a restart: each attempt's outcome, and whether it counts against the retries of this run attempt.
+SELECT s.label, s.parent, s.attempt, s.status, s.storage, a.attempt
+FROM steps AS s
+JOIN attempts AS a ON a.run_id = s.run_id AND a.lease_epoch = s.lease_epoch
+WHERE s.run_id = :run_id
+ORDER BY s.label, s.attempt;
+
+-- name: get_output -> one
+SELECT output, storage, output_hash FROM steps
+WHERE run_id = :run_id AND label = :label AND status IN ('completed', 'skipped')
+ORDER BY attempt DESC LIMIT 1;
+
+-- name: list_element_outputs -> many
+-- The labels of a map's elements are 'label[...': one range of the primary key.
+SELECT label, output, storage FROM steps
+WHERE run_id = :run_id AND label >= :first AND label < :last AND parent = :parent
+    AND status IN ('completed', 'skipped')
+ORDER BY label, attempt;
+
+-- name: max_seq -> one
+SELECT COALESCE(MAX(seq), 0) FROM steps WHERE run_id = :run_id;
+
+-- name: list_edges -> many
+SELECT run_id, upstream, downstream, traversed_at FROM edges
+WHERE run_id = :run_id ORDER BY traversed_at, downstream, upstream;
+
+-- name: get_checkpoint -> one
+SELECT value FROM checkpoints WHERE run_id = :run_id AND label = :label AND name = :name;
+
+-- name: list_checkpoints -> many
+SELECT run_id, label, name, value, saved_at FROM checkpoints
+WHERE run_id = :run_id ORDER BY label, name;
+
+-- name: count_steps -> many
+SELECT status, COUNT(*) FROM steps WHERE run_id = :run_id AND kind <> 'map' GROUP BY status;

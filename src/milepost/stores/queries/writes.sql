@@ -1,0 +1,105 @@
+-- What a driver writes while a run executes. Every statement carries the fence: the row of the run
+-- with the writer's lease_epoch, still running. A stale writer changes nothing.
+
+-- name: insert_definition
+-- Definitions are content-addressed: the same graph is stored once.
+INSERT INTO definitions (hash, workflow, document, created_at)
+VALUES (:hash, :workflow, :document, :now)
+ON CONFLICT (hash) DO NOTHING;
+
+-- name: insert_run
+-- A run that starts in this process is born claimed: nobody else may pick it up in between.
+INSERT INTO runs (
+    run_id, workflow, version, hash, kind, status, priority, lease_owner, lease_until, lease_epoch, attempt,
+    max_attempts, correlation_id, parent_run_id, root_run_id, replay_of, created_by, created_at, started_at
+)
+VALUES (
+    :run_id, :workflow, :version, :hash, :kind, 'running', 0, :owner, :lease_until, 1, 1,
+    1, :correlation_id, :parent_run_id, :root_run_id, :replay_of, :created_by, :now, :now
+);
+
+-- name: insert_run_payload
+INSERT INTO run_payloads (run_id, inputs, target, tags)
+VALUES (:run_id, :inputs, :target, :tags);
+
+-- name: insert_attempt
+INSERT INTO attempts (run_id, lease_epoch, attempt, owner, status, started_at)
+VALUES (:run_id, :lease_epoch, :attempt, :owner, 'running', :now);
+
+-- name: start_step (StepWrite)
+-- A start may arrive after its own completion (it is written lazily): then it changes nothing.
+INSERT INTO steps (
+    run_id, label, attempt, seq, lease_epoch, kind, parent, status, input, output, storage, output_hash,
+    error_type, error_message, error_traceback, progress_total, started_at, finished_at
+)
+SELECT
+    :run_id, :label, :attempt, :seq, :lease_epoch, :kind, :parent, :status, :input, :output, :storage, :output_hash,
+    :error_type, :error_message, :error_traceback, :progress_total, :started_at, :finished_at
+WHERE EXISTS (
+    SELECT 1 FROM runs WHERE run_id = :run_id AND lease_epoch = :lease_epoch AND status = 'running'
+)
+ON CONFLICT (run_id, label, attempt) DO NOTHING;
+
+-- name: end_step (StepWrite)
+-- Start and end in one row where the start was never written; an end is written once.
+INSERT INTO steps (
+    run_id, label, attempt, seq, lease_epoch, kind, parent, status, input, output, storage, output_hash,
+    error_type, error_message, error_traceback, progress_total, started_at, finished_at
+)
+SELECT
+    :run_id, :label, :attempt, :seq, :lease_epoch, :kind, :parent, :status, :input, :output, :storage, :output_hash,
+    :error_type, :error_message, :error_traceback, :progress_total, :started_at, :finished_at
+WHERE EXISTS (
+    SELECT 1 FROM runs WHERE run_id = :run_id AND lease_epoch = :lease_epoch AND status = 'running'
+)
+ON CONFLICT (run_id, label, attempt) DO UPDATE SET
+    status = excluded.status, output = excluded.output, storage = excluded.storage,
+    output_hash = excluded.output_hash, error_type = excluded.error_type,
+    error_message = excluded.error_message, error_traceback = excluded.error_traceback,
+    finished_at = excluded.finished_at
+WHERE steps.status = 'running' AND steps.lease_epoch = excluded.lease_epoch;
+
+-- name: insert_edge (EdgeWrite)
+-- Written together with a fenced step row, in the same transaction.
+INSERT INTO edges (run_id, upstream, downstream, traversed_at)
+VALUES (:run_id, :upstream, :downstream, :traversed_at)
+ON CONFLICT (run_id, downstream, upstream) DO NOTHING;
+
+-- name: save_progress (ProgressWrite)
+UPDATE steps
+SET progress_done = :progress_done, progress_total = :progress_total, progress_message = :progress_message
+WHERE run_id = :run_id AND label = :label AND attempt = :attempt AND lease_epoch = :lease_epoch
+    AND status = 'running';
+
+-- name: save_checkpoint (CheckpointWrite)
+INSERT INTO checkpoints (run_id, label, name, value, lease_epoch, saved_at)
+SELECT :run_id, :label, :name, :value, :lease_epoch, :saved_at
+WHERE EXISTS (
+    SELECT 1 FROM runs WHERE run_id = :run_id AND lease_epoch = :lease_epoch AND status = 'running'
+)
+ON CONFLICT (run_id, label, name) DO UPDATE SET
+    value = excluded.value, lease_epoch = excluded.lease_epoch, saved_at = excluded.saved_at
+WHERE checkpoints.lease_epoch <= excluded.lease_epoch;
+
+-- name: end_run
+UPDATE runs
+SET status = :status, finished_at = :now, lease_owner = NULL, lease_until = NULL,
+    error_step = :error_step, error_type = :error_type, error_message = :error_message
+WHERE run_id = :run_id AND lease_epoch = :lease_epoch AND status = 'running';
+
+-- name: end_attempt
+UPDATE attempts
+SET status = :status, finished_at = :now, error_type = :error_type, error_message = :error_message
+WHERE run_id = :run_id AND lease_epoch = :lease_epoch AND status = 'running';
+
+-- name: save_run_traceback
+UPDATE run_payloads SET error_traceback = :error_traceback WHERE run_id = :run_id;
+
+-- name: cancel_open_steps
+-- Attempts that nobody will finish: their process died, or the run was stopped.
+UPDATE steps
+SET status = 'cancelled', finished_at = :now, error_type = :error_type, error_message = :error_message
+WHERE run_id = :run_id AND status = 'running';
+
+-- name: get_fence -> one
+SELECT status, lease_epoch, lease_owner, finished_at FROM runs WHERE run_id = :run_id;

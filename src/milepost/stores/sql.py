@@ -1,0 +1,84 @@
+"""Named SQL statements from files, prepared for a dialect.
+
+A statement begins with ``-- name: verb_noun``; ``-> one`` and ``-> many`` say what it returns. A
+name followed by a row type in parentheses is bound from a tuple of that type: its parameters are
+numbered by the type's fields, which spares the hot path a dictionary per row.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Final
+
+__all__ = ["Statement", "load_migrations", "load_statements"]
+
+_HEAD: Final = re.compile(r"^-- name: (?P<name>\w+)(?: \((?P<row>\w+)\))?(?: -> (?P<returns>one|many))?$", re.MULTILINE)
+_PARAM: Final = re.compile(r"(?<![:\w]):([a-z_]+)")
+_COMMENT: Final = re.compile(r"^\s*--.*\n?", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One statement: its name, its text with ``:name`` parameters, and its row type if it has one."""
+
+    name: str
+    text: str
+    row: str | None
+    returns: str | None
+    file: str
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The parameters' names, in order of first appearance."""
+        return tuple(dict.fromkeys(_PARAM.findall(self.text)))
+
+    def numbered(self, fields: tuple[str, ...]) -> str:
+        """Return the text with each ``:name`` as ``?N``, N being its place among the fields (from 1).
+
+        Raises:
+            ValueError: The statement names a parameter that is not a field.
+        """
+        return _PARAM.sub(lambda match: f"?{fields.index(match[1]) + 1}", self.text)
+
+
+@cache
+def load_statements(*files: str) -> Mapping[str, Statement]:
+    """Return the statements of these files in ``queries/`` by name.
+
+    Raises:
+        ValueError: A name is used twice.
+    """
+    found: dict[str, Statement] = {}
+    folder = resources.files("milepost.stores") / "queries"
+    for file in files:
+        text = (folder / file).read_text(encoding="utf-8")
+        heads = list(_HEAD.finditer(text))
+        for head, after in zip(heads, [*heads[1:], None], strict=True):
+            body = text[head.end() : after.start() if after else len(text)]
+            statement = Statement(
+                name=head["name"],
+                text=_COMMENT.sub("", body).strip().removesuffix(";"),
+                row=head["row"],
+                returns=head["returns"],
+                file=file,
+            )
+            if statement.name in found:
+                message = f"{file}: the statement {statement.name!r} is defined twice"
+                raise ValueError(message)
+            found[statement.name] = statement
+    return found
+
+
+@cache
+def load_migrations(dialect: str) -> tuple[tuple[int, str, str], ...]:
+    """Return the dialect's migrations as (number, name, SQL text), in order."""
+    folder = resources.files("milepost.stores") / "migrations" / dialect
+    files = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
+    return tuple(
+        (int(name.split("_")[0]), name.removesuffix(".sql"), (folder / name).read_text(encoding="utf-8"))
+        for name in files
+    )
