@@ -94,7 +94,7 @@ class GraphChanged(MilepostError, ValueError):
         )
 
 
-class NonRetryable(Exception):  # noqa: N818 - users raise it; it names what to do, not what broke
+class NonRetryable(Exception):
     """Raise this inside a step to fail at once, whatever the retry policy says.
 
     Example:
@@ -111,7 +111,7 @@ class NonRetryable(Exception):  # noqa: N818 - users raise it; it names what to 
 class ValueNotStorable(MilepostError, TypeError):
     """A value has a type that the ledger cannot keep without losing it."""
 
-    def __init__(self, type_name: str, path: str = "$", reason: str = "") -> None:
+    def __init__(self, type_name: str, path: str = "$", reason: str | None = None) -> None:
         """Build the sentence from the exact type and the place inside the value."""
         self.type_name = type_name
         self.path = path
@@ -127,13 +127,16 @@ class ValueNotStorable(MilepostError, TypeError):
 class ValueNotRestorable(MilepostError, ValueError):
     """A stored value cannot be turned back into the object that it was."""
 
-    def __init__(self, type_name: str, path: str = "$", reason: str = "") -> None:
-        """Build the sentence from the stored type and the reason."""
+    def __init__(self, type_name: str, path: str = "$", reason: str = "", remedy: str | None = None) -> None:
+        """Build the sentence from the stored type, the place inside the value, the reason and what to do."""
         self.type_name = type_name
         self.path = path
         self.reason = reason
+        self.remedy = remedy or "look at it with `milepost doctor`, or start a new run"
         where = "" if path == "$" else f" at {path}"
-        super().__init__(f"A stored value of type {type_name}{where} cannot be restored: {reason}")
+        super().__init__(
+            f"A stored value of type {type_name}{where} cannot be restored: {reason}. Remedy: {self.remedy}."
+        )
 
 
 class OutputMismatch(MilepostError, TypeError):

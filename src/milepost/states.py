@@ -77,9 +77,7 @@ STEP_TRANSITIONS: Final[dict[tuple[StepStatus, str], StepStatus]] = {
 }
 
 TERMINAL_RUN: Final = frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED})
-TERMINAL_STEP: Final = frozenset(
-    {StepStatus.COMPLETED, StepStatus.FAILED, StepStatus.CANCELLED, StepStatus.SKIPPED}
-)
+TERMINAL_STEP: Final = frozenset({StepStatus.COMPLETED, StepStatus.FAILED, StepStatus.CANCELLED, StepStatus.SKIPPED})
 
 
 def next_run_status(status: RunStatus, verb: str) -> RunStatus | None:

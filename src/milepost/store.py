@@ -199,9 +199,7 @@ class Store(Protocol):
         """
         ...
 
-    def heartbeat(
-        self, owner: str, leases: Sequence[tuple[str, int]], lease_until: int
-    ) -> set[tuple[str, int]]:
+    def heartbeat(self, owner: str, leases: Sequence[tuple[str, int]], lease_until: int) -> set[tuple[str, int]]:
         """Extend leases given as (run_id, lease_epoch); return those that were lost."""
         ...
 

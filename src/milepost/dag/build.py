@@ -218,8 +218,9 @@ def _over(spec: NodeSpec, element: Parameter) -> Binding:
         return Binding("", Source.VALUE, over)
     if not fits(element_of(over.returns), element.annotation):
         raise GraphError(
-            f"Map {spec.label!r} cannot go over {over.label!r}: its elements are {_named(element_of(over.returns))}, but "
-            f"parameter {element.name!r} is {_named(element.annotation)}. Correct an annotation, or map over another node."
+            f"Map {spec.label!r} cannot go over {over.label!r}: its elements are "
+            f"{_named(element_of(over.returns))}, but parameter {element.name!r} is {_named(element.annotation)}. "
+            "Correct an annotation, or map over another node."
         )
     if not (fits(over.returns, Sequence) or fits(over.returns, Mapping)) or over.returns in (str, bytes):
         raise GraphError(
@@ -267,9 +268,7 @@ def _claim(spec: NodeSpec, upstream: NodeSpec, unbound: list[Parameter], claims:
 def _leave_open(spec: NodeSpec, parameter: Parameter, inputs: dict[str, InputSpec]) -> None:
     known = inputs.get(parameter.name)
     if known is None:
-        inputs[parameter.name] = InputSpec(
-            parameter.name, parameter.annotation, not parameter.is_optional, spec.label
-        )
+        inputs[parameter.name] = InputSpec(parameter.name, parameter.annotation, not parameter.is_optional, spec.label)
         return
     known.is_required = known.is_required or not parameter.is_optional
     if known.annotation is MISSING:

@@ -150,7 +150,9 @@ class Dag:
         Raises:
             GraphError: The label, a parameter name or what to go over cannot be.
         """
-        if concurrency is not None and (isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1):
+        if concurrency is not None and (
+            isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1
+        ):
             raise ConfigurationError(f"concurrency must be a whole number of 1 or more, not {concurrency!r}.")
         return self._add(
             fn, label, after, {**bindings, **(bind or {})}, over=over, is_map=True, concurrency=concurrency
@@ -184,7 +186,9 @@ class Dag:
         step = self._step(fn)
         label = step.name if label is None else label
         if not isinstance(label, str) or not label or "[" in label or "]" in label:
-            raise GraphError(f"A label must be text without '[' and ']', not {label!r}: 'x[3]' names an element of a map.")
+            raise GraphError(
+                f"A label must be text without '[' and ']', not {label!r}: 'x[3]' names an element of a map."
+            )
         for value in (*bindings.values(), over):
             if isinstance(value, NodeRef):
                 self._check_own(value, label)

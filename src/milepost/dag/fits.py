@@ -6,10 +6,10 @@ not understand, the answer is that it fits. A wrong "no" would refuse a graph th
 
 from __future__ import annotations
 
-import collections.abc as abc
 import inspect
 import types
 import typing
+from collections import abc
 from functools import lru_cache
 from types import NoneType
 from typing import Annotated, Any, Final, Literal, Union
@@ -17,6 +17,7 @@ from typing import Annotated, Any, Final, Literal, Union
 __all__ = ["element_of", "fits", "list_of"]
 
 _UNKNOWN: Final = (Any, object, inspect.Parameter.empty)
+_ALIAS: Final[Any] = getattr(typing, "TypeAliasType", None)
 _TOWER: Final[dict[Any, tuple[type, ...]]] = {float: (int,), complex: (int, float)}
 
 
@@ -102,7 +103,7 @@ def element_of(annotation: Any) -> Any:
     if not isinstance(origin, type) or not arguments:
         return Any
     if issubclass(origin, abc.Mapping):
-        return arguments[-1] if len(arguments) == 2 else Any  # noqa: PLR2004 - key and value
+        return arguments[-1] if len(arguments) == 2 else Any  # key and value
     if origin is tuple:
         parts = [part for part in arguments if part is not Ellipsis]
         return parts[0] if len(set(parts)) == 1 else Any
@@ -121,7 +122,7 @@ def _plain(annotation: Any) -> Any:
             annotation = typing.get_args(annotation)[0]
         elif isinstance(annotation, typing.NewType):
             annotation = annotation.__supertype__
-        elif isinstance(annotation, getattr(typing, "TypeAliasType", ())):
+        elif _ALIAS is not None and isinstance(annotation, _ALIAS):  # type X = ..., from Python 3.12 on
             annotation = annotation.__value__
         else:
             return NoneType if annotation is None else annotation

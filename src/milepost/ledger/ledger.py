@@ -267,7 +267,7 @@ class Ledger:
             raise StepNotFound(run_id, label, {step.label for step in self.store.list_steps(run_id)})
         text, storage = found
         if storage == Storage.NONE:
-            raise ValueNotRestorable("transient", "$", f"step {label!r} is transient, so nothing was kept. Run it again.")
+            raise _not_kept(label)
         if storage == Storage.ELEMENTS:
             return self._get_elements(run_id, label, text)
         return None if text is None else decode(text)
@@ -276,8 +276,7 @@ class Ledger:
         outputs = {}
         for element, text, storage in self.store.list_element_outputs(run_id, label):
             if storage == Storage.NONE:
-                reason = f"step {element!r} is transient, so nothing was kept. Run it again."
-                raise ValueNotRestorable("transient", "$", reason)
+                raise _not_kept(element)
             outputs[element] = None if text is None else decode(text)
         if keys is not None:  # a map over a dict keeps its keys, in their order
             return {key: outputs[f"{label}[{key!r}]"] for key in decode(keys)}
@@ -310,6 +309,10 @@ class Ledger:
                 )
 
 
+def _not_kept(label: str) -> ValueNotRestorable:
+    return ValueNotRestorable("transient", "$", f"step {label!r} is transient, so nothing was kept", "run it again")
+
+
 def _close(committer: GroupCommit, store: Store) -> None:
     committer.close()
     store.close()
@@ -320,7 +323,9 @@ def _path_of(url: str | os.PathLike[str] | None) -> str:
     if not text:
         raise ConfigurationError("The ledger's path is empty. Name a file, such as --ledger runs.db.")
     if text.startswith(("postgresql://", "postgres://")):
-        raise ConfigurationError(f"PostgreSQL ledgers are not supported by this version: {text.split('@')[-1]!r}. Name a file.")
+        raise ConfigurationError(
+            f"PostgreSQL ledgers are not supported by this version: {text.split('@')[-1]!r}. Name a file."
+        )
     if text.startswith("sqlite:///"):
         return text.removeprefix("sqlite:///")
     if "://" in text:

@@ -131,18 +131,18 @@ class AsyncDriver:
             if flight.stop_reason is not None or (task is not None and task.cancelling()):
                 raise
             session.fail(flight, error)  # the body cancelled itself: its failure, not our interrupt
-        except BaseException as error:  # noqa: BLE001 - recorded as what it is
+        except BaseException as error:
             session.fail(flight, error)
         else:
             session.accept(flight, value)
 
-    async def _fly_within(self, flight: Flight, body: Callable[[], Any], timeout: float) -> Any:
+    async def _fly_within(self, flight: Flight, body: Callable[[], Any], seconds: float) -> Any:
         try:
-            async with asyncio.timeout(timeout) as limit:
+            async with asyncio.timeout(seconds) as limit:
                 return await cast("Awaitable[Any]", body())
         except TimeoutError as error:
             if limit.expired():
-                raise StepTimedOut(flight.call.label, timeout) from error
+                raise StepTimedOut(flight.call.label, seconds) from error
             raise  # the body's own
 
     def _submit_sync(self, flight: Flight, body: Any) -> None:

@@ -34,7 +34,7 @@ def call_here(session: RunSession, flight: Flight, body: Body) -> None:
     """Run a sync body in this thread and put its outcome on the flight. Never raises."""
     try:
         value = body()
-    except BaseException as error:  # noqa: BLE001 - recorded as what it is; the driver raises what must be raised
+    except BaseException as error:
         session.fail(flight, error)
     else:
         session.accept(flight, value)
@@ -62,7 +62,7 @@ def submit_to(
     def take(future: Future[Any]) -> None:
         try:
             value = future.result()
-        except BaseException as error:  # noqa: BLE001 - a broken or cancelled executor included
+        except BaseException as error:
             session.fail(flight, error)
         else:
             session.accept(flight, value)
@@ -70,7 +70,7 @@ def submit_to(
 
     try:
         future = executor.submit(work)
-    except Exception as error:  # noqa: BLE001 - an executor that was shut down
+    except Exception as error:
         session.fail(flight, error)
         land(flight)
         return

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import collections.abc as abc
 import typing
+from collections import abc
 from collections.abc import Callable
 from types import NoneType
 from typing import Any, Final
@@ -96,7 +96,9 @@ class _PydanticCheck:
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False, include_input=False)[0]
             where = "".join(f"[{part!r}]" for part in first["loc"])
-            raise OutputMismatch(self._step, self._name, f"{_told(value)} ({where or 'value'}: {first['msg']})") from None
+            raise OutputMismatch(
+                self._step, self._name, f"{_told(value)} ({where or 'value'}: {first['msg']})"
+            ) from None
 
     def _compile(self) -> Callable[..., Any]:
         from pydantic import ConfigDict, PydanticUserError, TypeAdapter

@@ -78,9 +78,7 @@ class Keeper:
             self._heartbeat_at[session.run_id] = session.ledger.clock.monotonic() + session.ledger.lease / 3
             if not self._is_running:
                 self._is_running = True
-                threading.Thread(
-                    target=self._run, args=(session.ledger,), name="milepost-keeper", daemon=True
-                ).start()
+                threading.Thread(target=self._run, args=(session.ledger,), name="milepost-keeper", daemon=True).start()
 
     def release(self, session: RunSession) -> None:
         """Stop looking after a session."""

@@ -64,7 +64,7 @@ def is_owner_gone(owner: str) -> bool:
     if stat is None:
         return False
     state, started = stat
-    return state in ("Z", "X") or (start != 0 and started != start)
+    return state in ("Z", "X") or start not in (0, started)
 
 
 @cache

@@ -35,7 +35,9 @@ class Progress:
         self.run_id = run_id
         self.workflow = workflow
         self._nodes = [
-            NodeProgress(node.label, "map" if node.is_map else "step", StepStatus.PENDING, total=0 if node.is_map else 1)
+            NodeProgress(
+                node.label, "map" if node.is_map else "step", StepStatus.PENDING, total=0 if node.is_map else 1
+            )
             for node in graph.nodes
         ]
         self._order = graph.order

@@ -53,22 +53,16 @@ class RunOptions:
 def run_graph(graph: Graph, inputs: Mapping[str, Any], kind: str, options: RunOptions) -> FinishedRun:
     """Create a run of the graph and drive it to its end in this thread."""
     ledger = open_ledger(options.ledger, options.durability)
-    new = new_run(
-        ledger, graph, inputs, kind=kind, run_id=options.run_id, target=options.target, tags=options.tags
-    )
+    new = new_run(ledger, graph, inputs, kind=kind, run_id=options.run_id, target=options.target, tags=options.tags)
     with executing(new.run_id):
         ledger.commit(new)
         return _drive(RunSession(ledger, new.run_id, 1, graph, inputs), options)
 
 
-async def run_graph_async(
-    graph: Graph, inputs: Mapping[str, Any], kind: str, options: RunOptions
-) -> FinishedRun:
+async def run_graph_async(graph: Graph, inputs: Mapping[str, Any], kind: str, options: RunOptions) -> FinishedRun:
     """Create a run of the graph and drive it to its end on the running loop."""
     ledger = await _open_async(options)
-    new = new_run(
-        ledger, graph, inputs, kind=kind, run_id=options.run_id, target=options.target, tags=options.tags
-    )
+    new = new_run(ledger, graph, inputs, kind=kind, run_id=options.run_id, target=options.target, tags=options.tags)
     with executing(new.run_id):
         await ledger.commit_async(new)
         return await _drive_async(RunSession(ledger, new.run_id, 1, graph, inputs), options)

@@ -25,7 +25,7 @@ from milepost.engine import Call, Execution, History, MapMark
 from milepost.errors import AtMostOnceInterrupted, LeaseLost, MilepostError, StepCancelled
 from milepost.graph import Binding, Graph, Node, Source
 from milepost.ledger import Ledger
-from milepost.model import Storage, StepKind
+from milepost.model import StepKind, Storage
 from milepost.runtime.flight import Flight
 from milepost.runtime.progress import Progress
 from milepost.states import RunStatus, StepStatus
@@ -450,6 +450,6 @@ def _told(error: BaseException) -> tuple[str, str, str]:
     trace = "".join(traceback.format_exception(error))
     try:
         message = str(error)
-    except Exception as second:  # noqa: BLE001 - a broken __str__ must not hide which error it was
+    except Exception as second:
         message = f"<no message: {type(second).__name__} in __str__>"
     return type(error).__qualname__, message, trace

@@ -69,7 +69,9 @@ class Step(Generic[P, R]):
             getattr(target, "__call__", None)  # noqa: B004 - an object with an async __call__
         )
         if self.is_async and executor is not None:
-            raise ConfigurationError(f"Step {self.name!r} is async: it runs on the event loop, so executor= cannot apply.")
+            raise ConfigurationError(
+                f"Step {self.name!r} is async: it runs on the event loop, so executor= cannot apply."
+            )
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function itself, as if it were not a step."""
@@ -273,7 +275,7 @@ def _hints(fn: Callable[..., Any]) -> dict[str, Any]:
         target = type(target).__call__
     try:
         return typing.get_type_hints(target)
-    except Exception:  # noqa: BLE001 - a name that only a type checker sees: check what can be checked
+    except Exception:
         return {}
 
 
@@ -282,4 +284,3 @@ def _name_of(fn: Callable[..., Any]) -> str:
         return _name_of(fn.func)
     name = getattr(fn, "__name__", None) or type(fn).__name__
     return "lambda" if name == "<lambda>" else str(name)
-

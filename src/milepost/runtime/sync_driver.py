@@ -13,7 +13,7 @@ import threading
 from concurrent.futures import Executor, Future
 from typing import Any, Final
 
-from milepost.errors import MilepostError, StepTimedOut
+from milepost.errors import StepTimedOut
 from milepost.runtime.bodies import call_here, prepare, submit_to
 from milepost.runtime.flight import Flight
 from milepost.runtime.keeper import keeper_of
@@ -135,7 +135,7 @@ class SyncDriver:
         async def work() -> None:
             try:
                 value = await body()
-            except BaseException as error:  # noqa: BLE001 - recorded as what it is
+            except BaseException as error:
                 session.fail(flight, error)
             else:
                 session.accept(flight, value)

@@ -12,7 +12,7 @@ _SHOWN: Final = 100  # findings of one kind that are listed; more would hide the
 
 
 class _Rows(Protocol):
-    def __call__(self, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]: ...
+    def __call__(self, statement: str, /, **parameters: Any) -> list[tuple[Any, ...]]: ...
 
 
 def check_ledger(url: str, complaints: list[str], rows: _Rows) -> list[Problem]:

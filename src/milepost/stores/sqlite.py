@@ -12,27 +12,26 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any, Final, TypeVar
 
 from milepost.errors import LeaseLost, RunExists, StoreConflict, StoreError
-from milepost.model import Attempt, Checkpoint, Edge, Problem, Run, RunPayload, StepAttempt
-from milepost.states import RunStatus, StepStatus
+from milepost.model import Problem, Run
+from milepost.states import RunStatus
 from milepost.store import (
     CheckpointWrite,
     EdgeWrite,
     FaultHook,
     NewRun,
     ProgressWrite,
-    RunFilter,
     RunWrite,
-    StepRow,
     StepWrite,
     Write,
 )
 from milepost.stores.checks import check_ledger
+from milepost.stores.reading import ReadingVerbs, to_run
 from milepost.stores.sql import load_statements
 from milepost.stores.sqlite_connection import connect, migrate, patiently
 from milepost.stores.sqlite_errors import translate
@@ -43,7 +42,6 @@ _ROW_TYPES: Final[dict[str, tuple[str, ...]]] = {
     row.__name__: row._fields for row in (StepWrite, EdgeWrite, ProgressWrite, CheckpointWrite)
 }
 _RUN_COLUMNS: Final = ", ".join(Run.__dataclass_fields__)
-_PAGE: Final = 500  # rows fetched at a time by the iterators
 
 T = TypeVar("T")
 
@@ -56,7 +54,7 @@ def _load_sql() -> dict[str, str]:
     }
 
 
-class SQLiteStore:
+class SQLiteStore(ReadingVerbs):
     """A :class:`milepost.store.Store` in a file, or in memory.
 
     Args:
@@ -139,12 +137,8 @@ class SQLiteStore:
             except sqlite3.Error as error:
                 raise translate(error, self.url) from error
 
-    def _rows(self, name: str, **parameters: Any) -> list[tuple[Any, ...]]:
-        return self._read(lambda reader: reader.execute(self._sql[name], parameters).fetchall())
-
-    def _row(self, name: str, **parameters: Any) -> tuple[Any, ...] | None:
-        found = self._rows(name, **parameters)
-        return found[0] if found else None
+    def _rows(self, statement: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
+        return self._read(lambda reader: reader.execute(self._sql[statement], parameters).fetchall())
 
     # --- writing -----------------------------------------------------------------------------
 
@@ -238,21 +232,19 @@ class SQLiteStore:
         writer.execute(sql["end_attempt"], parameters)
         if end.status != RunStatus.COMPLETED:
             writer.execute(sql["cancel_open_steps"], parameters)
-            writer.execute(
-                sql["save_run_traceback"], {"run_id": write.run_id, "error_traceback": end.error_traceback}
-            )
+            writer.execute(sql["save_run_traceback"], {"run_id": write.run_id, "error_traceback": end.error_traceback})
         return None
 
     def _find_stale(self, writes: Sequence[tuple[int, RunWrite]]) -> set[int]:
         stale = set()
         for position, write in writes:
             fence = self._writer.execute(self._sql["get_fence"], {"run_id": write.run_id}).fetchone()
-            if fence is None or fence[1] != write.lease_epoch:
+            if (
+                fence is None
+                or fence[1] != write.lease_epoch
+                or (fence[0] != RunStatus.RUNNING.value and not _is_repeat(write, fence))
+            ):
                 stale.add(position)
-            elif fence[0] != RunStatus.RUNNING.value:
-                # Ended under this very epoch: only a repeat of the write that ended it may pass.
-                if write.end is None or fence[0] != write.end.status.value or fence[3] != write.end.now:
-                    stale.add(position)
         return stale
 
     def _insert_run(self, new: NewRun) -> Exception | None:
@@ -320,11 +312,9 @@ class SQLiteStore:
             for name in ("close_attempts", "cancel_open_steps", "insert_attempt", "set_target"):
                 writer.execute(self._sql[name], parameters)
             row = writer.execute(self._sql["get_run"], parameters).fetchone()
-        return _run(row)
+        return to_run(row)
 
-    def heartbeat(
-        self, owner: str, leases: Sequence[tuple[str, int]], lease_until: int
-    ) -> set[tuple[str, int]]:
+    def heartbeat(self, owner: str, leases: Sequence[tuple[str, int]], lease_until: int) -> set[tuple[str, int]]:
         """Extend leases given as (run_id, lease_epoch); return those that were lost."""
         lost = set()
         with self._transaction() as writer:
@@ -369,105 +359,6 @@ class SQLiteStore:
                 writer.execute(self._sql["delete_unused_definitions"])
         return len(found)
 
-    # --- reading -----------------------------------------------------------------------------
-
-    def get_run(self, run_id: str) -> Run | None:
-        """Return the run, or None."""
-        row = self._row("get_run", run_id=run_id)
-        return _run(row) if row else None
-
-    def get_run_payload(self, run_id: str) -> RunPayload | None:
-        """Return inputs, target and tags of a run, or None."""
-        row = self._row("get_run_payload", run_id=run_id)
-        return RunPayload(*row) if row else None
-
-    def get_definition(self, definition_hash: str) -> str | None:
-        """Return a stored definition, or None."""
-        row = self._row("get_definition", hash=definition_hash)
-        return row[0] if row else None
-
-    def list_runs(self, filter_: RunFilter) -> list[Run]:
-        """Return a page of runs, newest first."""
-        before_at, before_id = filter_.before or (None, None)
-        rows = self._rows(
-            "list_runs",
-            status=filter_.status.value if filter_.status else None,
-            workflow=filter_.workflow,
-            since=filter_.since,
-            parent_run_id=filter_.parent_run_id,
-            before_at=before_at,
-            before_id=before_id,
-            limit=filter_.limit,
-        )
-        return [_run(row) for row in rows]
-
-    def list_running(self) -> list[Run]:
-        """Return every run that is marked running."""
-        return [_run(row) for row in self._rows("list_running")]
-
-    def find_run_ids(self, prefix: str, limit: int) -> list[str]:
-        """Return run ids that begin with a text."""
-        rows = self._rows("find_run_ids", prefix=prefix, prefix_end=prefix + "\U0010ffff", limit=limit)
-        return [run_id for (run_id,) in rows]
-
-    def list_workflows(self) -> list[str]:
-        """Return the names of all workflows that have runs."""
-        return [name for (name,) in self._rows("list_workflows")]
-
-    def list_attempts(self, run_id: str) -> list[Attempt]:
-        """Return the claims of a run, oldest first."""
-        return [Attempt(*row) for row in self._rows("list_attempts", run_id=run_id)]
-
-    def list_steps(self, run_id: str) -> list[StepAttempt]:
-        """Return every attempt of every step in order of start, without payloads."""
-        return [_step(row) for row in self._rows("list_steps", run_id=run_id)]
-
-    def get_step(self, run_id: str, label: str) -> list[StepAttempt]:
-        """Return every attempt of one step with its payloads, oldest first."""
-        return [_step(row) for row in self._rows("get_step", run_id=run_id, label=label)]
-
-    def list_step_rows(self, run_id: str) -> list[StepRow]:
-        """Return what a restart needs to know of every attempt."""
-        return [StepRow(*row) for row in self._rows("list_step_summaries", run_id=run_id)]
-
-    def get_output(self, run_id: str, label: str) -> tuple[str | None, str] | None:
-        """Return (output text, storage) of a completed step, or None where it has not completed."""
-        row = self._row("get_output", run_id=run_id, label=label)
-        return (row[0], row[1]) if row else None
-
-    def list_element_outputs(self, run_id: str, map_label: str) -> Iterable[tuple[str, str | None, str]]:
-        """Return (label, output text, storage) of a map's completed elements."""
-        rows = self._rows(
-            "list_element_outputs",
-            run_id=run_id,
-            parent=map_label,
-            first=f"{map_label}[",
-            last=f"{map_label}\\",  # the character after "["
-        )
-        return [(label, output, storage) for label, output, storage in rows]
-
-    def max_seq(self, run_id: str) -> int:
-        """Return the highest sequence number among a run's steps, or 0."""
-        row = self._row("max_seq", run_id=run_id)
-        return int(row[0]) if row else 0
-
-    def list_edges(self, run_id: str) -> list[Edge]:
-        """Return the traversed edges of a run."""
-        return [Edge(*row) for row in self._rows("list_edges", run_id=run_id)]
-
-    def get_checkpoint(self, run_id: str, label: str, name: str) -> str | None:
-        """Return a saved value's text, or None."""
-        row = self._row("get_checkpoint", run_id=run_id, label=label, name=name)
-        return row[0] if row else None
-
-    def list_checkpoints(self, run_id: str) -> list[Checkpoint]:
-        """Return everything that user code saved in a run."""
-        return [Checkpoint(*row) for row in self._rows("list_checkpoints", run_id=run_id)]
-
-    def count_steps(self, run_id: str) -> dict[str, int]:
-        """Return how many attempts of a run's steps are in each state, maps themselves left out."""
-        return {status: count for status, count in self._rows("count_steps", run_id=run_id)}
-
     # --- health ------------------------------------------------------------------------------
 
     def check(self) -> list[Problem]:
@@ -476,17 +367,6 @@ class SQLiteStore:
         orphans = self._read(lambda r: r.execute("PRAGMA foreign_key_check").fetchall())
         complaints = [c for c in complaints if c != "ok"] + [f"row of {o[0]} without its {o[2]}" for o in orphans]
         return check_ledger(self.url, complaints, self._rows)
-
-    def list_outputs(self) -> Iterator[tuple[str, str, int, str, str | None]]:
-        """Yield (run_id, label, attempt, output, output_hash) of every stored output."""
-        key: tuple[str, str, int] = ("", "", 0)
-        while True:
-            rows = self._rows("list_outputs_after", run_id=key[0], label=key[1], attempt=key[2], limit=_PAGE)
-            for row in rows:
-                yield row[0], row[1], row[2], row[3], row[4]
-            if len(rows) < _PAGE:
-                return
-            key = rows[-1][:3]  # type: ignore[assignment]
 
     def close(self) -> None:
         """Close both connections; a second call does nothing."""
@@ -502,10 +382,6 @@ def _execute(connection: sqlite3.Connection, sql: str, rows: Sequence[tuple[Any,
     return connection.executemany(sql, rows).rowcount
 
 
-def _run(row: tuple[Any, ...]) -> Run:
-    # Positional, in the order of Run's fields: status is the sixth.
-    return Run(*row[:5], RunStatus(row[5]), *row[6:])
-
-
-def _step(row: tuple[Any, ...]) -> StepAttempt:
-    return StepAttempt(*row[:7], StepStatus(row[7]), *row[8:])
+def _is_repeat(write: RunWrite, fence: tuple[Any, ...]) -> bool:
+    # The run ended under this very epoch: only a repeat of the write that ended it may pass.
+    return write.end is not None and (fence[0], fence[3]) == (write.end.status.value, write.end.now)

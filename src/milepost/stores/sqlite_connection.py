@@ -89,9 +89,7 @@ def _open(path: str, *, read_only: bool, is_memory: bool) -> sqlite3.Connection:
     )
 
 
-def _prepare(
-    connection: sqlite3.Connection, url: str, *, durability: str, read_only: bool, is_memory: bool
-) -> None:
+def _prepare(connection: sqlite3.Connection, url: str, *, durability: str, read_only: bool, is_memory: bool) -> None:
     if read_only:
         connection.execute("PRAGMA query_only = ON")
         return
@@ -131,9 +129,7 @@ def schema_number(connection: sqlite3.Connection, url: str) -> int:
     Raises:
         NotALedger: The database has tables and they are not ours.
     """
-    tables = {
-        name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
-    }
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()}
     if "schema_migrations" in tables:
         return int(connection.execute("SELECT COALESCE(MAX(number), 0) FROM schema_migrations").fetchone()[0])
     if tables:

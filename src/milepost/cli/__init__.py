@@ -1,0 +1,3 @@
+"""The command line: ``milepost``."""
+
+__all__: list[str] = []

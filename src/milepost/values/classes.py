@@ -1,0 +1,176 @@
+"""Names of classes in stored values: `module:qualname`, and the way back without importing anything."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import typing
+from collections.abc import Callable, Iterable, Iterator
+from enum import Enum
+from types import ModuleType
+from typing import Any
+
+from milepost.values.walk import Unreadable
+
+_MAIN = "__main__"
+_main_aliases: list[str] = []
+
+
+def alias_main(module_name: str) -> None:
+    """Declare that a module is the file which other processes run as `__main__`, or the reverse.
+
+    A script run as `python job.py` stores its classes under `__main__`; the command line that resumes its
+    runs loads the same file as module `job`. After `alias_main("job")` each process finds the classes of the
+    other.
+
+    Example:
+        >>> alias_main("job")
+    """
+    if module_name != _MAIN and module_name not in _main_aliases:
+        _main_aliases.append(module_name)
+
+
+def class_name(cls: type) -> str:
+    """Return the stored name of a class, `module:qualname`."""
+    # A spawned process of multiprocessing calls the very same script __mp_main__.
+    module = _MAIN if cls.__module__ == "__mp_main__" else cls.__module__
+    return f"{module}:{cls.__qualname__}"
+
+
+def is_reachable(cls: type) -> bool:
+    """Tell whether the name of a class leads back to it, in this process as it is now."""
+    return _look_up(*_split(class_name(cls))) is cls
+
+
+def find_class(name: str, known: Iterable[type], is_kind: Callable[[type], bool], kind: str) -> type:
+    """Find the class with a stored name among the known classes, then among imported modules.
+
+    Args:
+        name: the stored name, `module:qualname`.
+        known: classes that the reader vouches for; they come first, and may be local classes.
+        is_kind: tells whether a class is of the tagged kind; any other class is refused.
+        kind: the tagged kind in words, for the error.
+
+    Raises:
+        Unreadable: when no such class is imported, or what bears the name is something else.
+    """
+    if not isinstance(name, str) or ":" not in name:
+        raise Unreadable(str(name), "its class has no name of the form module:qualname")
+    module, qualname = _split(name)
+    namesakes = [cls for cls in known if cls.__qualname__ == qualname and is_kind(cls)]
+    for cls in namesakes:
+        if cls.__module__ == module:
+            return cls
+    found = [thing for home in _homes(module) if (thing := _look_up(home, qualname)) is not None]
+    classes = {thing: None for thing in found if isinstance(thing, type) and is_kind(thing)}
+    if len(classes) == 1:
+        return next(iter(classes))
+    if not classes:
+        # The script may be loaded under a name that nobody declared; then what the reader knows has to do.
+        for cls in namesakes:
+            if _is_script(cls.__module__) or _is_script(module):
+                return cls
+    else:
+        homes = " and ".join(cls.__module__ for cls in classes)
+        raise Unreadable(name, f"both {homes} have such a class", "annotate what the step returns")
+    if found:
+        raise Unreadable(name, f"what bears this name is not a {kind}", "restore the class as it was")
+    raise Unreadable(name, "no such class is imported", _import_remedy(module, qualname))
+
+
+def classes_in(annotation: Any) -> tuple[type, ...]:
+    """Collect the classes that an annotation mentions, with those of their fields: the `known` of `decode`.
+
+    Annotations that cannot be evaluated are passed over: what is known only helps to find classes.
+
+    Example:
+        >>> from fractions import Fraction
+        >>> classes_in(dict[str, Fraction | None])
+        (<class 'dict'>, <class 'str'>, <class 'fractions.Fraction'>, <class 'NoneType'>)
+    """
+    found: dict[type, None] = {}
+    waiting = [annotation]
+    while waiting:
+        current = waiting.pop(0)
+        origin = typing.get_origin(current)
+        if origin is not None:
+            waiting += [origin, *typing.get_args(current)]
+        elif isinstance(current, type) and current not in found:
+            found[current] = None
+            generic = getattr(current, "__pydantic_generic_metadata__", None) or {}
+            waiting += generic.get("args", ())
+            if dataclasses.is_dataclass(current) or hasattr(current, "_fields") or is_model(current):
+                waiting += _hints(current)
+    return tuple(found)
+
+
+def is_dataclass(cls: type) -> bool:
+    """Tell whether instances of the class are stored as dataclasses."""
+    return dataclasses.is_dataclass(cls)
+
+
+def is_enum(cls: type) -> bool:
+    """Tell whether the class is an enumeration."""
+    return issubclass(cls, Enum)
+
+
+def is_namedtuple(cls: type) -> bool:
+    """Tell whether the class is a named tuple, made by `collections` or by `typing`."""
+    fields = getattr(cls, "_fields", None)
+    return issubclass(cls, tuple) and isinstance(fields, tuple) and all(type(name) is str for name in fields)
+
+
+def is_model(cls: type) -> bool:
+    """Tell whether the class is a pydantic model, without importing pydantic."""
+    # Nobody can hold a model while pydantic.main is not imported, so its absence is an answer.
+    main = sys.modules.get("pydantic.main")
+    return main is not None and issubclass(cls, main.BaseModel)
+
+
+def _split(name: str) -> tuple[str, str]:
+    module, _, qualname = name.partition(":")
+    return module, qualname
+
+
+def _look_up(module_name: str, qualname: str) -> Any:
+    """Walk from an imported module to what bears a qualified name there; None when there is no such thing."""
+    module = sys.modules.get(module_name)
+    if not isinstance(module, ModuleType):
+        return None
+    # Namespaces are read directly: getattr would run a module's __getattr__, and a lazy module would load
+    # itself.
+    names: Any = object.__getattribute__(module, "__dict__")
+    thing: Any = None
+    for part in qualname.split("."):
+        if names is None or part not in names:
+            return None
+        thing = names[part]
+        names = type.__getattribute__(thing, "__dict__") if isinstance(thing, type) else None
+    return thing
+
+
+def _homes(module: str) -> Iterator[str]:
+    yield module
+    if module == _MAIN:
+        yield from _main_aliases
+    elif module in _main_aliases:
+        yield _MAIN
+
+
+def _is_script(module: str) -> bool:
+    return module in (_MAIN, "__mp_main__", *_main_aliases)
+
+
+def _import_remedy(module: str, qualname: str) -> str:
+    if "<locals>" in qualname:
+        return "define the class at the top of a module, or annotate what the step returns"
+    if module == _MAIN:
+        return "read it with the script that stored it, or name that script's module with alias_main()"
+    return f"import module {module} before reading, or annotate what the step returns"
+
+
+def _hints(cls: type) -> list[Any]:
+    try:
+        return list(typing.get_type_hints(cls).values())
+    except Exception:  # a hint is any expression, and may fail in any way; see classes_in
+        return []
