@@ -14,10 +14,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from milepost.errors import GraphError
+from milepost.errors import GraphError, MilepostError
 from milepost.model import Retry
+from milepost.values import encode
 
-__all__ = ["Binding", "Graph", "Node", "Source", "compare_definitions", "fingerprint"]
+__all__ = ["ELEMENT_MARK", "Binding", "Graph", "Node", "Source", "compare_definitions", "fingerprint"]
+
+
+ELEMENT_MARK: Final = '"\x00"'  # stands for an element's position: a text that JSON can never contain
 
 
 class Source:
@@ -78,7 +82,7 @@ class Graph:
         GraphError: Two nodes share a label, or the edges form a cycle.
     """
 
-    __slots__ = ("_labels", "name", "nodes", "order", "sinks")
+    __slots__ = ("_definition", "_input_texts", "_labels", "name", "nodes", "order", "sinks")
 
     def __init__(self, name: str, nodes: Sequence[Node]) -> None:
         """Index, check and order the nodes."""
@@ -107,6 +111,8 @@ class Graph:
             for ref in node.upstream:
                 nodes[ref].downstream.append(node.index)
         self.order = self._topological_order()
+        self._definition: tuple[str, str] | None = None
+        self._input_texts: list[str] | None = None
         self.sinks = tuple(node.index for node in nodes if not node.downstream)
 
     def __len__(self) -> int:
@@ -136,12 +142,54 @@ class Graph:
             for ref in node.upstream:
                 yield self.nodes[ref].label, node.label
 
+    @property
     def definition(self) -> str:
-        """Return the graph as JSON text: what a stored run is compared with, and drawn from.
+        """The graph as JSON text: what a stored run is compared with, and drawn from.
 
         It names labels, kinds, parameters with their sources, and edges: nothing about the code
         of a step, so that a corrected function can resume a run.
         """
+        return self._define()[0]
+
+    @property
+    def fingerprint(self) -> str:
+        """The hash under which the definition is stored."""
+        return self._define()[1]
+
+    @property
+    def input_texts(self) -> list[str]:
+        """For each node the JSON text that says where its arguments come from, by reference.
+
+        A run records "the output of step s, element 17" instead of a second copy of the value; the
+        element's position takes the place of :data:`ELEMENT_MARK`.
+        """
+        if self._input_texts is None:
+            self._input_texts = [self._input_text(node) for node in self.nodes]
+        return self._input_texts
+
+    def _input_text(self, node: Node) -> str:
+        return "{" + ",".join(f"{encode(b.param)}:{self._source_text(node, b)}" for b in node.bindings) + "}"
+
+    def _source_text(self, node: Node, binding: Binding) -> str:
+        if binding.source == Source.ELEMENT:
+            assert node.over is not None
+            return self._source_text(node, node.over)[:-1] + f',"item":{ELEMENT_MARK}}}'
+        if binding.source == Source.NODE:
+            return f'{{"step":{encode(self.nodes[binding.ref].label)}}}'
+        if binding.source == Source.INPUT:
+            return f'{{"input":{encode(binding.ref)}}}'
+        try:
+            return f'{{"value":{encode(binding.ref)}}}'
+        except MilepostError:  # a value written into the graph lives in code: it need not be storable
+            return f'{{"unstored":{encode(type(binding.ref).__qualname__)}}}'
+
+    def _define(self) -> tuple[str, str]:
+        if self._definition is None:
+            text = self._definition_text()
+            self._definition = text, fingerprint(text)
+        return self._definition
+
+    def _definition_text(self) -> str:
         nodes = [
             {
                 "label": node.label,

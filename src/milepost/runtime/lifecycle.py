@@ -19,7 +19,7 @@ from milepost.errors import (
     RunBusy,
     StoreConflict,
 )
-from milepost.graph import Graph, compare_definitions, fingerprint
+from milepost.graph import Graph, compare_definitions
 from milepost.ledger import Ledger
 from milepost.model import Run, check_run_id, new_run_id
 from milepost.runtime.keeper import is_executing_here
@@ -69,7 +69,6 @@ def new_run(
         ValueNotStorable: An input cannot be stored.
     """
     now = ledger.clock.now()
-    definition = graph.definition()
     try:
         tags_text = json.dumps(dict(tags or {}), allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -78,8 +77,8 @@ def new_run(
         run_id=new_run_id(now) if run_id is None else check_run_id(run_id),
         workflow=graph.name,
         kind=kind,
-        definition_hash=fingerprint(definition),
-        definition=definition,
+        definition_hash=graph.fingerprint,
+        definition=graph.definition,
         inputs=encode(dict(inputs)),
         owner=current_owner(),
         now=now,
@@ -107,7 +106,7 @@ def resume_session(ledger: Ledger, run_id: str, graph: Graph, *, target: str | N
     run = ledger.require_run(run_id)
     _check_resumable(ledger, run)
     stored = None if run.hash is None else ledger.store.get_definition(run.hash)
-    offered = graph.definition()
+    offered = graph.definition
     if stored is not None and stored != offered:
         changes = compare_definitions(stored, offered)
         if changes:

@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from milepost.engine import Call, Execution, History, MapMark
 from milepost.errors import AtMostOnceInterrupted, LeaseLost, MilepostError, StepCancelled
-from milepost.graph import Binding, Graph, Node, Source
+from milepost.graph import ELEMENT_MARK, Graph
 from milepost.ledger import Ledger
 from milepost.model import StepKind, Storage
 from milepost.runtime.flight import Flight
@@ -74,7 +74,7 @@ class RunSession:
         self._open: dict[str, Flight] = {}
         self._riding: list[StepWrite] = []
         self._riding_edges: list[EdgeWrite] = []
-        self._inputs_of = [_describe_inputs(graph, node) for node in graph.nodes]
+        self._inputs_of = graph.input_texts
         self._map_seq: dict[int, tuple[int, int]] = {}
         if history is not None:
             self._show_history(history)
@@ -326,7 +326,7 @@ class RunSession:
 
     def _input_text(self, call: Call) -> str:
         text = self._inputs_of[call.node.index]
-        return text if call.map is None else text.replace(_ITEM, str(call.position), 1)
+        return text if call.map is None else text.replace(ELEMENT_MARK, str(call.position), 1)
 
     def _take_marks(self, rows: list[StepWrite], edges: list[EdgeWrite]) -> bool:
         """Turn what maps did into rows; return whether all of it may ride with a later commit."""
@@ -372,7 +372,7 @@ class RunSession:
             StepKind.MAP,
             None,
             status,
-            self._inputs_of[index].replace(_ITEM, "null", 1),
+            self._inputs_of[index].replace(ELEMENT_MARK, "null", 1),
             None if mark.keys is None else encode(mark.keys),
             Storage.ELEMENTS,
             None,
@@ -421,29 +421,6 @@ class RunSession:
             shown.done = shown.total
         for index, elements in history.elements.items():
             self.progress.node(index).done = len(elements)
-
-
-_ITEM: Final = '"\x00"'  # stands for an element's position: a text that JSON can never contain
-
-
-def _describe_inputs(graph: Graph, node: Node) -> str:
-    # Inputs are kept by reference: "the output of step s, item 17" instead of a second copy of it.
-    parts = [f"{encode(b.param)}:{_describe_source(graph, node, b)}" for b in node.bindings]
-    return "{" + ",".join(parts) + "}"
-
-
-def _describe_source(graph: Graph, node: Node, binding: Binding) -> str:
-    if binding.source == Source.ELEMENT:
-        assert node.over is not None
-        return _describe_source(graph, node, node.over)[:-1] + f',"item":{_ITEM}}}'
-    if binding.source == Source.NODE:
-        return f'{{"step":{encode(graph.nodes[binding.ref].label)}}}'
-    if binding.source == Source.INPUT:
-        return f'{{"input":{encode(binding.ref)}}}'
-    try:
-        return f'{{"value":{encode(binding.ref)}}}'
-    except MilepostError:
-        return f'{{"unstored":{encode(type(binding.ref).__qualname__)}}}'
 
 
 def _told(error: BaseException) -> tuple[str, str, str]:
