@@ -116,6 +116,11 @@ class RunWrite:
     checkpoints: Sequence[CheckpointWrite] = ()
     end: RunEnd | None = None
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether this holds ends of steps and nothing else."""
+        return not (self.edges or self.starts or self.progress or self.checkpoints or self.end)
+
 
 @dataclass(slots=True)
 class NewRun:
@@ -152,6 +157,7 @@ class StepRow(NamedTuple):
     status: str
     storage: str
     run_attempt: int
+    started_at: int
 
 
 @dataclass(slots=True)

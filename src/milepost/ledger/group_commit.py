@@ -17,6 +17,8 @@ import asyncio
 import queue
 import threading
 from collections import deque
+from collections.abc import Sequence
+from itertools import islice
 from typing import Final
 
 from milepost.store import Store, Write
@@ -27,16 +29,18 @@ Outcomes = list[tuple["asyncio.Future[None]", Exception | None]]
 
 
 class _Entry:
-    """One queued write and how to tell its caller."""
+    """The queued writes of one caller, and how to tell it."""
 
-    __slots__ = ("future", "leads", "outcome", "signal", "write")
+    __slots__ = ("future", "leads", "outcomes", "signal", "writes")
 
-    def __init__(self, write: Write, signal: threading.Lock | None, future: asyncio.Future[None] | None = None) -> None:
-        self.write = write
+    def __init__(
+        self, writes: Sequence[Write], signal: threading.Lock | None, future: asyncio.Future[None] | None = None
+    ) -> None:
+        self.writes = writes
         self.signal = signal
         self.future = future
         self.leads = False
-        self.outcome: Exception | None = None
+        self.outcomes: list[Exception | None] = []
 
 
 class GroupCommit:
@@ -63,22 +67,25 @@ class GroupCommit:
             LeaseLost: The writer's lease is stale; nothing was written.
             StoreError: The store refused or failed.
         """
+        outcome = self.commit_many((write,))[0]
+        if outcome is not None:
+            raise outcome
+
+    def commit_many(self, writes: Sequence[Write]) -> list[Exception | None]:
+        """Return when the writes are durable, all in one transaction: each one's error, or None."""
         with self._mutex:
             entry = None
             if self._is_led:
-                entry = _Entry(write, _closed_gate())
+                entry = _Entry(writes, _closed_gate())
                 self._queue.append(entry)
             else:
                 self._is_led = True
-        if entry is None:
-            try:
-                outcome = self._store.apply((write,))[0]
-            finally:
-                self._pass_on()
-        else:
-            outcome = self._await_turn(entry)
-        if outcome is not None:
-            raise outcome
+        if entry is not None:
+            return self._await_turn(entry)
+        try:
+            return self._store.apply(writes)
+        finally:
+            self._pass_on()
 
     async def commit_async(self, write: Write) -> None:
         """Return when the write is durable, without ever blocking the event loop.
@@ -97,7 +104,7 @@ class GroupCommit:
             # hand-off and one transaction for all of them.
             self._gathered[loop] = gathered = []
             loop.call_soon(self._enqueue_gathered, loop)
-        gathered.append(_Entry(write, None, future))
+        gathered.append(_Entry((write,), None, future))
         await future
 
     def close(self) -> None:
@@ -124,7 +131,7 @@ class GroupCommit:
         while self._turns.get():
             self._lead()
 
-    def _await_turn(self, entry: _Entry) -> Exception | None:
+    def _await_turn(self, entry: _Entry) -> list[Exception | None]:
         assert entry.signal is not None
         try:
             entry.signal.acquire()
@@ -141,19 +148,19 @@ class GroupCommit:
             if must_pass:
                 self._pass_on()
             raise
-        return entry.outcome
+        return entry.outcomes
 
     def _lead(self) -> None:
         with self._mutex:
             batch = list(self._queue)
             self._queue.clear()
         try:
-            outcomes = self._store.apply([entry.write for entry in batch])
+            outcomes = iter(self._store.apply([write for entry in batch for write in entry.writes]))
         except BaseException as error:
             self._hand_back(batch, error)
             raise
-        for entry, outcome in zip(batch, outcomes, strict=True):
-            entry.outcome = outcome
+        for entry in batch:
+            entry.outcomes = list(islice(outcomes, len(entry.writes)))
         self._pass_on()
         self._tell(batch)
 
@@ -162,7 +169,7 @@ class GroupCommit:
         # since trying again would meet it again.
         if isinstance(error, Exception):
             for entry in batch:
-                entry.outcome = error
+                entry.outcomes = [error] * len(entry.writes)
             self._pass_on()
             self._tell(batch)
             return
@@ -186,7 +193,7 @@ class GroupCommit:
         loops: dict[asyncio.AbstractEventLoop, Outcomes] = {}
         for entry in batch:
             if entry.future is not None:
-                loops.setdefault(entry.future.get_loop(), []).append((entry.future, entry.outcome))
+                loops.setdefault(entry.future.get_loop(), []).append((entry.future, entry.outcomes[0]))
             elif entry.signal is not None:
                 entry.signal.release()
         for loop, outcomes in loops.items():

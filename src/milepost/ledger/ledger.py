@@ -52,6 +52,7 @@ class Ledger:
         self.lease = lease
         self._committer = GroupCommit(store)
         self.commit = self._committer.commit
+        self.commit_many = self._committer.commit_many
         self.commit_async = self._committer.commit_async
         self._close = weakref.finalize(self, _close, self._committer, store)
 

@@ -270,5 +270,4 @@ class AsyncDriver:
 
     def _end_early(self, error_type: str, message: str) -> None:
         session = self._session
-        with session.flush_lock:
-            session.end_early(session.interrupt(RunStatus.CANCELLED, error_type, message))
+        session.end_early(session.interrupt(RunStatus.CANCELLED, error_type, message))

@@ -97,25 +97,24 @@ class Keeper:
                     self._is_running = False
                     return
             ticks += 1
-            for session, wake in list(self._sessions.values()):
-                self._flush(session, wake)
+            self._flush(ledger)
             self._extend(ledger)
             if ticks % _CANCEL_TICKS == 0 and self._sessions:
                 self._hear_cancels(ledger)
 
-    def _flush(self, session: RunSession, wake: Callable[[], None]) -> None:
-        with session.flush_lock:
-            if session.end is not None:
-                return
-            write = session.flush()
-            if write is None:
-                return
-            try:
-                session.ledger.commit(write)
-            except MilepostError as error:
-                session.lost = error
-        if session.lost is not None:
-            wake()
+    def _flush(self, ledger: Ledger) -> None:
+        """Commit what waits in all sessions at once."""
+        found = [(session, wake, session.flush()) for session, wake in list(self._sessions.values())]
+        waiting = [(session, wake, flushed) for session, wake, flushed in found if flushed is not None]
+        if not waiting:
+            return
+        outcomes = ledger.commit_many([flushed[0] for _, _, flushed in waiting])
+        for (session, wake, flushed), error in zip(waiting, outcomes, strict=True):
+            if error is None:
+                session.flushed(flushed[1])
+            elif session.end is None:  # else its driver ended the run meanwhile, with the same rows
+                session.lost = error if isinstance(error, MilepostError) else StoreError(str(error))
+                wake()
 
     def _extend(self, ledger: Ledger) -> None:
         now = ledger.clock.monotonic()

@@ -27,7 +27,7 @@ from milepost.runtime.outcome import FinishedRun, Outputs
 from milepost.runtime.owner import current_owner, describe_owner, is_owner_gone
 from milepost.runtime.session import RunSession
 from milepost.states import RunStatus, StepStatus
-from milepost.store import NewRun, RunEnd, RunWrite, StepRow
+from milepost.store import EdgeWrite, NewRun, RunEnd, RunWrite, StepRow
 from milepost.values import decode, encode
 
 __all__ = [
@@ -134,11 +134,13 @@ def resume_session(ledger: Ledger, run_id: str, graph: Graph, *, target: str | N
         else:
             history.tries = _load_tries(later, attempt)
         seq = ledger.store.max_seq(run_id)
-        return RunSession(ledger, run_id, claimed.lease_epoch, graph, inputs, history=history, seq=seq)
+        session = RunSession(ledger, run_id, claimed.lease_epoch, graph, inputs, history=history, seq=seq)
+        session.restore_edges(_missing_edges(ledger, run_id, graph, later))
     except MilepostError as error:
         end = RunEnd(RunStatus.FAILED, ledger.clock.now(), None, type(error).__qualname__, str(error))
         ledger.commit(RunWrite(run_id, claimed.lease_epoch, end=end))
         raise
+    return session
 
 
 def _check_resumable(ledger: Ledger, run: Run) -> None:
@@ -197,6 +199,22 @@ def _summarize(rows: Iterable[StepRow], attempt: int) -> list[StepSummary]:
 
 def _load_tries(rows: Iterable[StepRow], attempt: int) -> dict[str, tuple[int, int]]:
     return {s.label: (s.last_attempt, s.failures) for s in _summarize(rows, attempt)}
+
+
+def _missing_edges(ledger: Ledger, run_id: str, graph: Graph, rows: Iterable[StepRow]) -> list[EdgeWrite]:
+    # Edges ride with a later commit than the step they led to. What a death took with it follows from
+    # the graph: a step that was started took what its upstreams made.
+    known = {(edge.upstream, edge.downstream) for edge in ledger.store.list_edges(run_id)}
+    missing = []
+    for row in rows:
+        if row.parent is not None or row.label not in graph:
+            continue
+        for ref in graph[row.label].upstream:
+            pair = (graph.nodes[ref].label, row.label)
+            if pair not in known:
+                known.add(pair)
+                missing.append(EdgeWrite(run_id, *pair, row.started_at))
+    return missing
 
 
 def _completed(rows: Iterable[StepRow]) -> set[tuple[str, int]]:

@@ -10,13 +10,14 @@ Invariants:
   commit is durable.
 - Starts are lazy: a flight's start row is written by :meth:`RunSession.flush` only if the flight
   outlives a tick of the keeper; otherwise its end row carries both.
-- Only ``pure`` completions wait in ``_riding``; ``flush_lock`` is held from taking them until they
-  are durable, so that the run cannot end in between.
+- ``pure`` completions and traversed edges wait in ``_riding`` for a commit that happens anyway, or
+  for the keeper. The keeper leaves them there until its own commit is durable: a driver that
+  commits meanwhile writes them as well, which changes nothing (every write is idempotent). So
+  neither ever waits for the other, and a run cannot end without them.
 """
 
 from __future__ import annotations
 
-import threading
 import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -28,6 +29,7 @@ from milepost.ledger import Ledger
 from milepost.model import StepKind, Storage
 from milepost.runtime.flight import Flight
 from milepost.runtime.progress import Progress
+from milepost.runtime.riding import Riding, Waiting
 from milepost.states import RunStatus, StepStatus
 from milepost.store import EdgeWrite, ProgressWrite, RunEnd, RunWrite, StepWrite
 from milepost.values import content_hash, encode
@@ -35,6 +37,7 @@ from milepost.values import content_hash, encode
 __all__ = ["RIDING_LIMIT", "RunSession"]
 
 RIDING_LIMIT: Final = 512  # pure completions that may wait for a commit
+_EDGE_LIMIT: Final = 64  # edges that may wait while steps commit one row each
 _QUICK: Final = 50_000  # microseconds; a step younger than this is not worth a start row of its own
 
 _RUNNING: Final = StepStatus.RUNNING.value
@@ -63,7 +66,6 @@ class RunSession:
         self.lease_epoch = lease_epoch
         self.graph = graph
         self.progress = Progress(run_id, graph.name, graph)
-        self.flush_lock = threading.Lock()
         self.stop_reason: tuple[str, str] | None = None  # (error type, message): why the run must stop
         self.lost: MilepostError | None = None  # nothing can be written any more
         self.error: BaseException | None = None  # the first failure, as the step raised it
@@ -72,8 +74,7 @@ class RunSession:
         self._seq = seq
         self._now = ledger.clock.now
         self._open: dict[str, Flight] = {}
-        self._riding: list[StepWrite] = []
-        self._riding_edges: list[EdgeWrite] = []
+        self._riding = Riding()
         self._inputs_of = graph.input_texts
         self._map_seq: dict[int, tuple[int, int]] = {}
         if history is not None:
@@ -173,18 +174,19 @@ class RunSession:
             is_pure = self._take_marks(rows, edges) and is_pure
         if execution.is_finished and (self.stop_reason is None or execution.is_completed):
             return self._final_write(rows, edges)
+        riding = self._riding
         if is_pure:
-            self._riding += rows
-            self._riding_edges += edges
-            if len(self._riding) < RIDING_LIMIT:
-                return None
-            return self._take_riding()
-        if self._riding:
-            with self.flush_lock:
-                rows = self._riding + rows
-                edges = self._riding_edges + edges
-                self._riding, self._riding_edges = [], []
-        return RunWrite(self.run_id, self.lease_epoch, ends=rows, edges=edges)
+            riding.add(rows, edges)
+            return self._write_riding() if riding.count >= RIDING_LIMIT else None
+        if riding.has_ends or riding.count >= _EDGE_LIMIT:
+            return self._write_riding(rows, edges)
+        if edges:  # they wait, so that the step's commit is a single row
+            riding.add((), edges)
+        return RunWrite(self.run_id, self.lease_epoch, ends=rows)
+
+    def restore_edges(self, edges: Sequence[EdgeWrite]) -> None:
+        """Write edges again that were waiting when an earlier process died."""
+        self._riding.add((), edges)
 
     def opening_write(self) -> RunWrite | None:
         """Return what a run has to write before its first call: maps that start, or the end of it."""
@@ -195,10 +197,10 @@ class RunSession:
             return self._final_write(rows, edges)
         return RunWrite(self.run_id, self.lease_epoch, ends=rows, edges=edges) if rows else None
 
-    def flush(self) -> RunWrite | None:
-        """Return starts, pure completions and progress that have waited for a tick of the keeper.
+    def flush(self) -> tuple[RunWrite, Waiting] | None:
+        """Return starts, progress and riding rows that have waited for a tick of the keeper.
 
-        The caller holds ``flush_lock`` until the write is durable.
+        The keeper commits the write and then calls :meth:`flushed`.
         """
         limit = self._now() - _QUICK
         starts, progress = [], []
@@ -214,28 +216,36 @@ class RunSession:
                     ProgressWrite(self.run_id, call.label, call.attempt, self.lease_epoch, done, total, message)
                 )
                 self.progress.node(call.node.index).message = message
-        ends, self._riding = self._riding, []
-        edges, self._riding_edges = self._riding_edges, []
-        if not (starts or progress or ends):
+        waiting = self._riding.look()
+        if not (starts or progress or waiting.ends or waiting.edges):
             return None
-        return RunWrite(self.run_id, self.lease_epoch, starts=starts, ends=ends, edges=edges, progress=progress)
+        write = RunWrite(
+            self.run_id,
+            self.lease_epoch,
+            starts=starts,
+            ends=waiting.ends,
+            edges=waiting.edges,
+            progress=progress,
+        )
+        return write, waiting
+
+    def flushed(self, waiting: Waiting) -> None:
+        """Note that what :meth:`flush` returned is durable."""
+        self._riding.drop(waiting)
 
     def interrupt(self, status: RunStatus, error_type: str, message: str) -> RunWrite:
-        """Return the write that ends the run now; whatever is in the air is recorded as cancelled.
-
-        The caller holds ``flush_lock``.
-        """
+        """Return the write that ends the run now; whatever is in the air is recorded as cancelled."""
         execution = self.execution
         execution.halt()
         now = self._now()
-        starts = [self._start_row(flight) for flight in self._open.values() if not flight.is_written]
+        # All of them, also those the keeper says it wrote: its commit may still be under way.
+        starts = [self._start_row(flight) for flight in self._open.values()]
         for flight in self._open.values():
             flight.is_abandoned = True
             flight.stop_reason = message
             execution.abandoned(flight.call)
         self._open.clear()
-        ends, self._riding = self._riding, []
-        edges, self._riding_edges = self._riding_edges, []
+        ends, edges = self._riding.take()
         self.end = RunEnd(status, now, None, error_type, message)
         return RunWrite(self.run_id, self.lease_epoch, starts=starts, ends=ends, edges=edges, end=self.end)
 
@@ -394,10 +404,7 @@ class RunSession:
             self.error = error
 
     def _final_write(self, rows: list[StepWrite], edges: list[EdgeWrite]) -> RunWrite:
-        with self.flush_lock:
-            rows = self._riding + rows
-            edges = self._riding_edges + edges
-            self._riding, self._riding_edges = [], []
+        write = self._write_riding(rows, edges)
         now = self._now()
         failure = self.execution.failure
         if self.execution.is_completed:
@@ -406,13 +413,15 @@ class RunSession:
             assert failure is not None
             error_type, message, trace = _told(failure.error)
             self.end = RunEnd(RunStatus.FAILED, now, failure.label, error_type, message, trace)
-        return RunWrite(self.run_id, self.lease_epoch, ends=rows, edges=edges, end=self.end)
+        write.end = self.end
+        return write
 
-    def _take_riding(self) -> RunWrite:
-        with self.flush_lock:
-            ends, self._riding = self._riding, []
-            edges, self._riding_edges = self._riding_edges, []
-        return RunWrite(self.run_id, self.lease_epoch, ends=ends, edges=edges)
+    def _write_riding(self, rows: Sequence[StepWrite] = (), edges: Sequence[EdgeWrite] = ()) -> RunWrite:
+        """Return a write of everything that waits, and of these."""
+        ends, waiting_edges = self._riding.take()
+        ends += rows
+        waiting_edges += edges
+        return RunWrite(self.run_id, self.lease_epoch, ends=ends, edges=waiting_edges)
 
     def _show_history(self, history: History) -> None:
         for index in history.done:

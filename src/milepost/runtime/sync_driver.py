@@ -227,8 +227,7 @@ class SyncDriver:
         except KeyboardInterrupt:
             pass  # a second Ctrl-C: stop waiting
         if not session.is_over:
-            with session.flush_lock:
-                session.end_early(session.interrupt(RunStatus.CANCELLED, error_type, message))
+            session.end_early(session.interrupt(RunStatus.CANCELLED, error_type, message))
 
 
 class _LoopThread:
