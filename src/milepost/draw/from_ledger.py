@@ -1,0 +1,138 @@
+"""The picture of a run, from what the ledger holds of it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Final
+
+from milepost.draw.picture import Picture, PictureEdge, PictureNode, Span, as_picture, in_order
+from milepost.ledger import Ledger
+from milepost.model import Attempt, StepAttempt, StepKind
+from milepost.states import StepStatus
+
+__all__ = ["picture_of_run"]
+
+DIED: Final = "ProcessDied"  # the error type of what a dead process left open
+_DONE: Final = (StepStatus.COMPLETED, StepStatus.SKIPPED)
+
+
+def picture_of_run(ledger: Ledger, run_id: str, *, is_interrupted: bool = False) -> Picture:
+    """Return the picture of a run as the ledger has it now.
+
+    When a process died is not recorded: what it left open is closed when somebody takes the run over, perhaps
+    a night later. Such an attempt is drawn up to the last thing that its process is known to have done.
+
+    Args:
+        ledger: An open ledger.
+        run_id: The run's full id.
+        is_interrupted: The run is marked running but its process is gone: open attempts end where it did.
+
+    Raises:
+        RunNotFound: There is no such run.
+    """
+    run = ledger.require_run(run_id)
+    rows = ledger.list_steps(run_id)
+    claims = ledger.list_attempts(run_id)
+    last_sign = _last_signs(rows)
+    tops: dict[str, list[StepAttempt]] = defaultdict(list)
+    elements: dict[str, dict[str, list[StepAttempt]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        (tops if row.parent is None else elements[row.parent])[row.label].append(row)
+    traversed = [(edge.upstream, edge.downstream) for edge in ledger.list_edges(run_id)]
+    definition = ledger.get_definition(run_id)
+    drawn = Picture(run.workflow, ()) if definition is None else as_picture(definition)
+    edges = _edges(drawn, traversed)
+    known = [node.label for node in drawn.nodes]
+    kinds = {node.label: node.kind for node in drawn.nodes}
+    extra = [label for label in dict.fromkeys([*tops, *elements]) if label not in kinds]
+    nodes = []
+    for label in (*known, *extra):
+        kind = kinds.get(label) or (StepKind.MAP if label in elements else tops[label][0].kind)
+        node = _node(label, kind, tops.get(label, ()), last_sign, is_interrupted=is_interrupted)
+        if node.is_map:
+            parts = elements.get(label, {})
+            shown = [
+                _node(name, StepKind.ELEMENT, tries, last_sign, is_interrupted=is_interrupted)
+                for name, tries in sorted(parts.items(), key=lambda part: _position(label, part[0]))
+            ]
+            node = _counted(node, shown, tops.get(label, ()))
+        nodes.append(node)
+    ordered = in_order(nodes, edges) if extra else tuple(nodes)
+    return Picture(run.workflow, ordered, edges, run_id, run.status, _gaps(claims, rows, last_sign))
+
+
+def _node(
+    label: str, kind: str, tries: Sequence[StepAttempt], last_sign: Mapping[int, int], *, is_interrupted: bool
+) -> PictureNode:
+    if not tries:
+        return PictureNode(label, kind, StepStatus.PENDING)
+    tries = sorted(tries, key=lambda row: row.attempt)
+    telling = next((row for row in reversed(tries) if row.status in _DONE), tries[-1])
+    spans = []
+    for row in tries:
+        end = row.finished_at
+        if row.error_type == DIED or (end is None and is_interrupted):
+            end = max(row.started_at, last_sign.get(row.lease_epoch, row.started_at))
+        spans.append(Span(row.started_at, end, row.status))
+    return PictureNode(
+        label,
+        kind,
+        telling.status,
+        attempts=len(tries),
+        retries=len(tries) - 1,
+        error=None if telling.error_type is None else f"{telling.error_type}: {telling.error_message}",
+        message=telling.progress_message,
+        spans=tuple(spans),
+    )
+
+
+def _counted(node: PictureNode, elements: Sequence[PictureNode], own: Sequence[StepAttempt]) -> PictureNode:
+    totals = [row.progress_total for row in own if row.progress_total is not None]
+    return replace(
+        node,
+        done=sum(element.status in _DONE for element in elements),
+        failed=sum(element.status == StepStatus.FAILED for element in elements),
+        running=sum(element.status == StepStatus.RUNNING for element in elements),
+        retries=sum(element.retries for element in elements),
+        total=totals[-1] if totals else None,
+        elements=tuple(elements),
+    )
+
+
+def _edges(drawn: Picture, traversed: Iterable[tuple[str, str]]) -> tuple[PictureEdge, ...]:
+    taken = dict.fromkeys(traversed)
+    edges = [replace(edge, is_traversed=(edge.upstream, edge.downstream) in taken) for edge in drawn.edges]
+    known = {(edge.upstream, edge.downstream) for edge in edges}
+    return (*edges, *(PictureEdge(*pair) for pair in taken if pair not in known))
+
+
+def _position(map_label: str, label: str) -> tuple[int, str]:
+    key = label[len(map_label) + 1 : -1]
+    return (int(key), "") if key.isdecimal() else (0, key)
+
+
+def _last_signs(rows: Iterable[StepAttempt]) -> dict[int, int]:
+    """Return the last thing known of each claim, by its lease epoch."""
+    signs: dict[int, int] = {}
+    for row in rows:
+        moment = row.started_at
+        if row.finished_at is not None and row.error_type != DIED:
+            moment = max(moment, row.finished_at)
+        signs[row.lease_epoch] = max(signs.get(row.lease_epoch, 0), moment)
+    return signs
+
+
+def _gaps(
+    claims: Sequence[Attempt], rows: Sequence[StepAttempt], last_sign: Mapping[int, int]
+) -> tuple[tuple[int, int], ...]:
+    gaps = []
+    for before, after in pairwise(claims):
+        died = before.error_type == DIED or before.finished_at is None
+        end = last_sign.get(before.lease_epoch, before.started_at) if died else before.finished_at
+        assert end is not None
+        if end < after.started_at:
+            gaps.append((end, after.started_at))
+    return tuple(gaps)
