@@ -1,3 +1,5 @@
 """The command line: ``milepost``."""
 
-__all__: list[str] = []
+from milepost.cli.app import app, main
+
+__all__ = ["app", "main"]

@@ -1,0 +1,111 @@
+"""The commands put together, and the one place where errors become lines and exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any, Final
+
+import typer
+from typer.core import TyperGroup
+
+from milepost.cli.cancel import cancel
+from milepost.cli.demo import demo
+from milepost.cli.doctor import doctor
+from milepost.cli.failures import INTERRUPTED, report
+from milepost.cli.gc import gc
+from milepost.cli.graph import graph
+from milepost.cli.resume import resume
+from milepost.cli.run import run
+from milepost.cli.runs import runs
+from milepost.cli.show import show
+
+__all__ = ["app", "main"]
+
+_DEBUG: Final = "MILEPOST_DEBUG"
+
+
+class _Commands(TyperGroup):
+    """Knows what to do with errors: one line on stderr, an exit code, and a traceback only for --debug."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; Ctrl-C outside a run ends it without a word."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise typer.Exit(INTERRUPTED) from error
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Parse, run, and exit with the code that the outcome stands for."""
+        given = list(sys.argv[1:] if args is None else args)
+        # Users add --debug at the end of the line that failed, so it counts anywhere.
+        is_debug = "--debug" in given or bool(os.environ.get(_DEBUG))
+        given = [word for word in given if word != "--debug"]
+        if is_debug:
+            os.environ[_DEBUG] = "1"  # for the processes that `resume --all` starts
+        _make_streams_safe()
+        try:
+            code = super().main(
+                given,
+                prog_name=prog_name or "milepost",
+                complete_var=complete_var,
+                standalone_mode=False,
+                windows_expand_args=windows_expand_args,
+                **extra,
+            )
+        except Exception as error:
+            code = report(error, is_debug=is_debug)
+        sys.exit(code or 0)
+
+
+app = typer.Typer(
+    cls=_Commands,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    invoke_without_command=True,
+    epilog="Exit codes: 0 completed, 1 failed, 2 usage, 3 not found, 130 interrupted (143 by SIGTERM).",
+)
+
+
+@app.callback()
+def start(
+    ctx: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; may stand anywhere on the line.")] = False,
+) -> None:
+    """Durable runs for Python: kill the process anywhere, and the run goes on from its last completed step."""
+    if version:
+        from milepost import __version__
+
+        print(f"milepost {__version__}")
+    elif ctx.invoked_subcommand is None:
+        print(ctx.get_help())
+
+
+for _command in (run, resume, runs, show, cancel, graph, gc, doctor, demo):
+    app.command()(_command)
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    app()
+
+
+def _make_streams_safe() -> None:
+    # Started without stdout or stderr (`>&-`, some service managers), Python has None in their place.
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - as long as the process
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    # A name that this terminal's encoding lacks must cost a character, not the command.
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")

@@ -1,0 +1,106 @@
+"""How a command ends: exit codes, and every error as one line on stderr.
+
+=====  =====================================================================================
+code   meaning
+=====  =====================================================================================
+0      what was asked for is done; a run: completed
+1      the run failed or was cancelled; ``doctor`` found something; the ledger is busy or full
+2      usage: options, inputs, a target that cannot be loaded, a ledger that cannot be used
+3      not found: the run, the step, the workflow, the target or the ledger
+130    interrupted by Ctrl-C; the run is recorded as cancelled
+143    the same by SIGTERM
+=====  =====================================================================================
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+from milepost.draw.looks import plain
+from milepost.errors import (
+    ConfigurationError,
+    GraphChanged,
+    InputError,
+    InvalidTransition,
+    LedgerReadOnly,
+    LedgerUnreadable,
+    MilepostError,
+    NotALedger,
+    RunExists,
+    RunNotFound,
+    SchemaNewer,
+    SchemaOutdated,
+    StepNotFound,
+    TargetNotFound,
+    ValueNotStorable,
+)
+
+__all__ = ["FAILED", "INTERRUPTED", "NOT_FOUND", "TERMINATED", "USAGE", "NothingThere", "report"]
+
+FAILED: Final = 1
+USAGE: Final = 2
+NOT_FOUND: Final = 3
+INTERRUPTED: Final = 130
+TERMINATED: Final = 143
+
+_NOT_FOUND: Final = (RunNotFound, StepNotFound, TargetNotFound)
+_USAGE: Final = (
+    ConfigurationError,
+    GraphChanged,
+    InputError,
+    InvalidTransition,
+    LedgerReadOnly,
+    LedgerUnreadable,
+    NotALedger,
+    RunExists,
+    SchemaNewer,
+    SchemaOutdated,
+    ValueNotStorable,
+)
+
+
+class NothingThere(MilepostError, LookupError):
+    """What a command was pointed at does not exist."""
+
+
+def report(error: BaseException, *, is_debug: bool) -> int:
+    """Print an error as one line on stderr and return the exit code it stands for.
+
+    Args:
+        error: One of ours, one of the option parser's, or one that nobody expected.
+        is_debug: Print the whole traceback in front of it.
+    """
+    if is_debug:
+        import traceback
+
+        traceback.print_exception(error)
+    message, code = _explained(error)
+    if code == USAGE and (context := getattr(error, "ctx", None)) is not None:
+        message += f" See `{context.command_path} --help`."
+    print(f"Error: {plain(message)}", file=sys.stderr)
+    return code
+
+
+def _explained(error: BaseException) -> tuple[str, int]:
+    if isinstance(error, (NothingThere, *_NOT_FOUND)):
+        return str(error), NOT_FOUND
+    if isinstance(error, _USAGE):
+        return str(error), USAGE
+    if isinstance(error, MilepostError):
+        return str(error), FAILED
+    told = getattr(error, "format_message", None)
+    if told is not None:  # the option parser's own
+        return _usage(error, told()), USAGE
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}.", FAILED
+    return f"Unexpected {type(error).__qualname__}: {error} (--debug shows where; please report it).", FAILED
+
+
+def _usage(error: BaseException, message: str) -> str:
+    option = getattr(error, "option_name", None)
+    near = getattr(error, "possibilities", None)
+    if option and near:
+        return f"No such option: {option}. Did you mean {' or '.join(sorted(near)[:2])}?"
+    message = message.rstrip()
+    return message if message.endswith((".", "?", "!")) else f"{message}."

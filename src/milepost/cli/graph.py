@@ -1,0 +1,110 @@
+"""``milepost graph``: a Dag, or a run coloured by status, as a picture."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from milepost.cli.options import AsJson, LedgerUrl
+
+if TYPE_CHECKING:
+    from milepost.draw import Picture
+
+__all__ = ["graph"]
+
+_FORMATS: Final = ("text", "mermaid", "svg")
+_OF_SUFFIX: Final = {".svg": "svg", ".mmd": "mermaid", ".mermaid": "mermaid", ".txt": "text"}
+
+
+def graph(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="TARGET|RUN",
+            help="file.py:dag, pkg.mod:dag, a run id, its unique beginning, or `latest`.",
+            show_default=False,
+        ),
+    ],
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="text|mermaid|svg",
+            help="Default: what --output ends with, else text.",
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write to a file, not to stdout.", show_default=False),
+    ] = None,
+    ledger: LedgerUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Draw a Dag, or a run coloured by the status of its steps."""
+    from milepost.cli.console import is_unicode, print_json
+    from milepost.cli.documents import edge_documents, node_document
+    from milepost.draw import mermaid, svg, text
+    from milepost.errors import ConfigurationError, did_you_mean
+
+    suffix = Path(output).suffix.lower() if output else ""
+    form = form or _OF_SUFFIX.get(suffix, "text")
+    if form not in _FORMATS:
+        near = did_you_mean(form, _FORMATS)
+        raise ConfigurationError(f"--format must be text, mermaid or svg, not {form!r}.{near}")
+    if as_json and output:
+        raise ConfigurationError("--json prints to stdout. Leave --output out, or redirect: --json > FILE.")
+    picture = _picture(name, ledger)
+    if as_json:
+        print_json(
+            {
+                "name": picture.name,
+                "run_id": picture.run_id,
+                "status": None if picture.status is None else picture.status.value,
+                "nodes": [node_document(node) for node in picture.nodes],
+                "edges": edge_documents(picture),
+            }
+        )
+        return
+    if form == "svg":
+        drawing = svg(picture)
+    elif form == "mermaid":
+        drawing = mermaid(picture)
+    else:
+        drawing = text(picture, is_ascii=output is None and not is_unicode())
+    if output is None:
+        sys.stdout.write(drawing)
+        return
+    try:
+        Path(output).write_text(drawing, encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(
+            f"--output {output!r} cannot be written: {error.strerror}. Name another file."
+        ) from error
+    print(f"Wrote {os.path.relpath(output) if not os.path.isabs(output) else output}.")
+
+
+def _picture(name: str, ledger: str | None) -> Picture:
+    from milepost.cli.failures import NothingThere
+    from milepost.cli.ledgers import find_run, open_existing
+    from milepost.cli.target import is_target, load_target
+    from milepost.draw import as_picture, picture_of_run
+    from milepost.errors import StoreError
+    from milepost.runtime import is_interrupted
+
+    looks_like_target = is_target(name)
+    try:
+        opened = open_existing(ledger)
+        # A run id may hold a colon as well, so a run of exactly this name goes first.
+        run = opened.get_run(name) if looks_like_target else find_run(opened, name)
+    except (NothingThere, StoreError):
+        if not looks_like_target:
+            raise
+        run = None
+    if run is None:
+        return as_picture(load_target(name).dag.build())
+    return picture_of_run(opened, run.run_id, is_interrupted=is_interrupted(opened, run))

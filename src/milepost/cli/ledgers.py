@@ -1,0 +1,55 @@
+"""Which ledger a command means, and opening one that must be there already."""
+
+from __future__ import annotations
+
+import os
+
+from milepost.cli.console import command
+from milepost.cli.failures import NothingThere
+from milepost.errors import ConfigurationError, RunNotFound
+from milepost.ledger import Ledger, default_ledger
+from milepost.model import Run
+
+__all__ = ["find_run", "ledger_words", "open_existing"]
+
+
+def open_existing(url: str | None, *, read_only: bool = True, durability: str = "power") -> Ledger:
+    """Open a ledger that exists; a command that looks, or goes on, never makes one.
+
+    Raises:
+        NothingThere: The file does not exist.
+        StoreError: It cannot be opened, or is something else.
+    """
+    name = url if url is not None else default_ledger()
+    if name == ":memory:":
+        raise ConfigurationError("A ledger in memory ends with its process. Name a file with --ledger.")
+    file = name.removeprefix("sqlite:///")
+    if file and "://" not in file and not os.path.exists(file):
+        where = "" if os.path.isabs(file) else f" in {os.getcwd()}"
+        raise NothingThere(
+            f"There is no ledger {name!r}{where}. Name one with --ledger, or make one: `{command('run', 'TARGET')}`."
+        )
+    return Ledger.open(name, read_only=read_only, durability=durability)
+
+
+def ledger_words(url: str | None) -> list[str]:
+    """Return the words of a command line that lead to the same ledger again; none for the default."""
+    return [] if url is None else ["--ledger", url]
+
+
+def find_run(ledger: Ledger, text: str) -> Run:
+    """Return the run that a person means: a full id, its unique beginning, or ``latest``.
+
+    Raises:
+        RunNotFound: Nothing matches.
+        ConfigurationError: Several runs begin so.
+    """
+    try:
+        return ledger.find_run(text)
+    except RunNotFound:
+        matches = ledger.store.find_run_ids(text, 4) if text else []
+        if len(matches) < 2:
+            raise
+    shown = ", ".join(matches[:3])
+    more = ", ..." if len(matches) > 3 else ""
+    raise ConfigurationError(f"{text!r} is the beginning of several runs: {shown}{more}. Write more of it.")

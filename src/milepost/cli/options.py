@@ -1,0 +1,33 @@
+"""Options that several commands share: one name, one meaning, one line of help."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+__all__ = ["AsJson", "Durability", "LedgerUrl", "MaxConcurrency", "RunName"]
+
+LedgerUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--ledger",
+        metavar="URL",
+        help="The ledger: a path or sqlite:///path. Default: MILEPOST_LEDGER, else milepost.db in this folder.",
+        show_default=False,
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run id, its unique beginning, or `latest`.")]
+Durability = Annotated[
+    str,
+    typer.Option(
+        "--durability",
+        metavar="power|process",
+        help="What a completed step survives: a power loss, or only the death of the process (faster).",
+    ),
+]
+MaxConcurrency = Annotated[
+    int | None,
+    typer.Option("--max-concurrency", metavar="N", help="How many steps may run at once (32).", show_default=False),
+]

@@ -1,0 +1,142 @@
+"""``milepost resume``: go on with a run, or with every run whose process died."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from milepost.cli.options import Durability, LedgerUrl, MaxConcurrency
+
+if TYPE_CHECKING:
+    from milepost.ledger import Ledger
+    from milepost.model import Run
+
+__all__ = ["resume"]
+
+_GRACE: Final = 10.0  # seconds a child gets to record that it was stopped
+
+
+def resume(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[RUN]", help="A run id, its unique beginning, or `latest`.", show_default=False),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Go on with every run whose process died.")] = False,
+    target: Annotated[
+        str | None,
+        typer.Option("--target", metavar="TARGET", help="Where the Dag is now, if it moved.", show_default=False),
+    ] = None,
+    ledger: LedgerUrl = None,
+    durability: Durability = "power",
+    max_concurrency: MaxConcurrency = None,
+) -> None:
+    """Go on with a run that died, failed or was cancelled; completed steps do not run again."""
+    from milepost.cli.ledgers import find_run, open_existing
+    from milepost.errors import ConfigurationError
+
+    if (name is None) != every:
+        raise ConfigurationError("Name one run, or give --all for every run whose process died; not both, not neither.")
+    if every and target is not None:
+        raise ConfigurationError("--target belongs to one run. Name the run, or leave --target out.")
+    opened = open_existing(ledger, read_only=False, durability=durability)
+    if name is None:
+        code = _resume_all(opened, ledger, durability, max_concurrency)
+    else:
+        code = _resume_one(opened, find_run(opened, name), target, ledger, max_concurrency)
+    raise typer.Exit(code)
+
+
+def _resume_one(opened: Ledger, run: Run, target: str | None, ledger: str | None, max_concurrency: int | None) -> int:
+    from milepost.cli.console import command
+    from milepost.cli.execution import execute
+    from milepost.cli.target import load_target
+    from milepost.errors import ConfigurationError, InvalidTransition
+    from milepost.states import RunStatus
+
+    if run.status == RunStatus.COMPLETED:
+        # Said before the target is loaded: whether that can be found does not matter any more.
+        look = f"Look at it: `{command('show', run.run_id)}`."
+        raise InvalidTransition(f"Run {run.run_id}", "completed", "be resumed", look)
+    place = target if target is not None else opened.get_payload(run.run_id).target
+    if place is None:
+        raise ConfigurationError(
+            f"Run {run.run_id} does not say where its Dag is (it was not a variable of a module). "
+            "Name it with --target file.py:dag."
+        )
+    try:
+        found = load_target(place)
+    except ConfigurationError as error:
+        if target is not None:
+            raise
+        raise type(error)(f"{error} If the Dag of run {run.run_id} has moved, name it with --target.") from error
+    return execute(
+        lambda on_start: found.dag.resume(
+            run.run_id,
+            ledger=opened,
+            max_concurrency=max_concurrency,
+            target=None if target is None else found.text,
+            on_start=on_start,
+        ),
+        ledger=ledger,
+        verb="Resuming run",
+    )
+
+
+def _resume_all(opened: Ledger, ledger: str | None, durability: str, max_concurrency: int | None) -> int:
+    from milepost.runtime import find_interrupted, is_interrupted
+
+    runs = find_interrupted(opened)
+    if not runs:
+        _tell_nothing(opened)
+        return 0
+    if len(runs) == 1:
+        return _resume_one(opened, runs[0], None, ledger, max_concurrency)
+    print(f"{len(runs)} runs to resume.", flush=True)
+    # Each in a process of its own: two runs may come from different files of one name, which one
+    # process cannot import both; and what one of them breaks must not reach the next.
+    options = ["--durability", durability, "--ledger", opened.url]
+    if max_concurrency is not None:
+        options += ["--max-concurrency", str(max_concurrency)]
+    worst = 0
+    for run in runs:
+        now = opened.get_run(run.run_id)
+        if now is None or not is_interrupted(opened, now):
+            print(f"Run {run.run_id} is in other hands by now.", flush=True)
+            continue
+        code = _perform(["resume", run.run_id, *options])
+        if code in (130, 143):
+            return code
+        worst = worst or (1 if code else 0)
+    return worst
+
+
+def _perform(arguments: list[str]) -> int:
+    """Run ``milepost`` with these arguments; an interrupt waits until the child has recorded its own."""
+    from milepost.cli.execution import Terminated, terminating
+
+    with terminating(), subprocess.Popen([sys.executable, "-m", "milepost.cli", *arguments]) as child:  # noqa: S603 - ourselves
+        try:
+            return child.wait()
+        except KeyboardInterrupt as error:
+            # Ctrl-C reaches the whole terminal, so the child has had it; SIGTERM was for this process alone.
+            if isinstance(error, Terminated):
+                child.send_signal(signal.SIGTERM)
+            try:
+                code = child.wait(_GRACE)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                code = child.wait()
+            return code if code in (130, 143) else 130
+
+
+def _tell_nothing(opened: Ledger) -> None:
+    from milepost.runtime import describe_owner
+    from milepost.states import RunStatus
+
+    print("No run to resume: no process died in the middle of one.")
+    for run in opened.list_runs(status=RunStatus.RUNNING, limit=5):
+        print(f"  Run {run.run_id} is being executed by {describe_owner(run.lease_owner or 'nobody')}.")

@@ -1,0 +1,243 @@
+"""``milepost show``: one run, its steps and when they ran; or one step and all its attempts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from milepost.cli.options import AsJson, LedgerUrl, RunName
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from milepost.draw import Picture, PictureNode
+    from milepost.ledger import Ledger
+    from milepost.model import Run
+
+__all__ = ["show"]
+
+_FOLDED: Final = 3  # failed elements of a folded map that are shown all the same
+_TIMELINE_ROWS: Final = 40
+_VALUE_COLUMNS: Final = 2000
+
+
+def show(
+    name: RunName,
+    label: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[STEP]", help="A step's label, such as parse[17]: all its attempts.", show_default=False
+        ),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Show every element of every map.")] = False,
+    ledger: LedgerUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a run: its steps, what failed and why, and a timeline. With STEP: its input, output and errors."""
+    from milepost.cli.ledgers import find_run, ledger_words, open_existing
+
+    opened = open_existing(ledger)
+    run = find_run(opened, name)
+    if label is not None:
+        _show_step(opened, run, label, as_json=as_json)
+    elif as_json:
+        _print_document(opened, run, every=every)
+    else:
+        _show_run(opened, run, ledger_words(ledger), every=every)
+
+
+# --- a run ---------------------------------------------------------------------------------------
+
+
+def _print_document(opened: Ledger, run: Run, *, every: bool) -> None:
+    from milepost.cli.console import print_json
+    from milepost.cli.documents import attempt_document, edge_documents, node_document, plain_value, run_document
+    from milepost.draw import picture_of_run
+    from milepost.runtime import is_interrupted
+
+    payload = opened.get_payload(run.run_id)
+    picture = picture_of_run(opened, run.run_id, is_interrupted=is_interrupted(opened, run))
+    print_json(
+        {
+            "ledger": opened.url,
+            "run": {
+                **run_document(opened, run),
+                "inputs": plain_value(payload.inputs),
+                "tags": json.loads(payload.tags),
+                "target": payload.target,
+                "traceback": payload.error_traceback,
+            },
+            "attempts": [attempt_document(attempt) for attempt in opened.list_attempts(run.run_id)],
+            "steps": [node_document(node, with_elements=every) for node in picture.nodes],
+            "edges": edge_documents(picture),
+        }
+    )
+
+
+def _show_run(opened: Ledger, run: Run, words: list[str], *, every: bool) -> None:
+    from milepost.cli.console import console, is_unicode, print_columns
+    from milepost.draw import picture_of_run, timeline_rows
+    from milepost.runtime import is_interrupted
+
+    is_dead = is_interrupted(opened, run)
+    picture = picture_of_run(opened, run.run_id, is_interrupted=is_dead)
+    out = console()
+    for line in _heading(opened, run, picture, words, is_dead=is_dead):
+        out.print(line, soft_wrap=True)
+    out.print()
+    print_columns(row for node in picture.nodes for row in _tree(node, every=every))
+    width = min(out.width, 100)
+    rows = timeline_rows(picture, now=opened.clock.now(), width=width, limit=_TIMELINE_ROWS, is_ascii=not is_unicode())
+    if rows:
+        out.print()
+    for row in rows:
+        out.print(_coloured(row), soft_wrap=True)
+
+
+def _heading(opened: Ledger, run: Run, picture: Picture, words: list[str], *, is_dead: bool) -> Iterator[Text]:
+    from milepost.cli.console import STYLES, command, styled, symbol
+    from milepost.cli.documents import plain_value
+    from milepost.cli.times import ago_text
+    from milepost.draw.looks import clip, duration_text
+    from milepost.runtime import describe_owner
+
+    now = opened.clock.now()
+    style = "yellow" if is_dead else STYLES[run.status.value]
+    word = "interrupted" if is_dead else run.status.value
+    yield styled(f"{symbol(run.status)} Run {run.run_id} of {run.workflow}: {word}", f"bold {style}")
+    payload = opened.get_payload(run.run_id)
+    if run.started_at is not None:
+        taken = (run.finished_at or now) - run.started_at - sum(end - begin for begin, end in picture.gaps)
+        when = f"  started   {ago_text(run.started_at, now)}"
+        if not is_dead:
+            when += f", {'took' if run.finished_at else 'running for'} {duration_text(max(0, taken) / 1e6)}"
+        claims = opened.list_attempts(run.run_id)
+        if len(claims) > 1:
+            when += f", resumed {len(claims) - 1} time{'' if len(claims) == 2 else 's'}"
+        yield styled(when)
+    if payload.target:
+        yield styled(f"  target    {payload.target}")
+    for title, values in (("inputs", plain_value(payload.inputs)), ("tags", json.loads(payload.tags))):
+        if values:
+            told = ", ".join(f"{name}={_told(value)}" for name, value in values.items())
+            yield styled(f"  {title.ljust(8)}  {clip(told, 300)}")
+    if is_dead:
+        owner = describe_owner(run.lease_owner or "nobody")
+        yield styled(f"  {owner} is gone; go on with it: {command('resume', run.run_id, *words)}", "yellow")
+    elif run.lease_owner is not None:
+        asked = ", asked to stop" if run.cancel_requested_at is not None else ""
+        yield styled(f"  executed by {describe_owner(run.lease_owner)}{asked}")
+    if run.error_type is not None:
+        where = f"in {run.error_step}: " if run.error_step else ""
+        yield styled(f"  {where}{run.error_type}: {clip(run.error_message or '', 500)}", style)
+
+
+def _tree(node: PictureNode, *, every: bool, depth: str = "") -> Iterator[list[Text]]:
+    from milepost.cli.console import is_unicode, styled
+    from milepost.states import StepStatus
+
+    yield _row(node, depth)
+    failed = [element for element in node.elements if element.status == StepStatus.FAILED]
+    shown = node.elements if every else failed[:_FOLDED]
+    branch, last = ("├ ", "└ ") if is_unicode() else ("|-", "`-")
+    hidden = 0 if every else len(failed) - len(shown)
+    for place, element in enumerate(shown):
+        is_last = place == len(shown) - 1 and not hidden
+        yield _row(element, depth + (last if is_last else branch))
+    if hidden:
+        yield [styled(f"{depth}{last}{hidden} more failed (--all shows every element)", "dim"), *[styled("")] * 4]
+
+
+def _row(node: PictureNode, depth: str) -> list[Text]:
+    from milepost.cli.console import STYLES, styled, symbol
+    from milepost.draw.looks import duration_text
+    from milepost.states import StepStatus
+
+    assert node.status is not None
+    style = STYLES[node.status.value]
+    first = styled(depth, "dim")
+    first.append(f"{symbol(node.status)} ", style)
+    first.append_text(styled(node.label, "" if node.status == StepStatus.COMPLETED else style))
+    tries = ""
+    if node.is_map and node.retries:
+        tries = f"{node.retries} retried"
+    elif node.attempts > 1 and not node.is_map:
+        tries = f"attempt {node.attempts}"
+    counts = node.counts
+    if node.failed:
+        counts += f", {node.failed} failed"
+    took = "" if node.duration is None else duration_text(node.duration)
+    error = node.error if node.error and node.status != StepStatus.COMPLETED else ""
+    note = error or (node.message or "" if node.status == StepStatus.RUNNING else "")
+    return [
+        first,
+        styled(f"{node.status.value} {counts}".rstrip(), style),
+        styled(took),
+        styled(tries, "yellow"),
+        styled(note, style if error else "dim"),
+    ]
+
+
+def _coloured(row: Any) -> Text:
+    from milepost.cli.console import STYLES, styled
+
+    line = styled(row.label)
+    column = 0
+    for bar in row.bars:
+        line.append(" " * (bar.start - column))
+        line.append(bar.text, STYLES[bar.status.value])
+        column = bar.start + bar.length
+    line.append(f"{row.axis[column:]}  {row.duration}", "dim")
+    line.rstrip()
+    return line
+
+
+# --- a step --------------------------------------------------------------------------------------
+
+
+def _show_step(opened: Ledger, run: Run, label: str, *, as_json: bool) -> None:
+    from milepost.cli.console import STYLES, console, print_json, styled, symbol
+    from milepost.cli.documents import step_attempt_document
+    from milepost.draw.looks import duration_text
+    from milepost.errors import StepNotFound
+
+    rows = opened.get_step(run.run_id, label)
+    if not rows:
+        known = {step.label for step in opened.list_steps(run.run_id)}
+        raise StepNotFound(run.run_id, label, known)
+    documents = [step_attempt_document(row) for row in rows]
+    if as_json:
+        print_json(
+            {
+                "ledger": opened.url,
+                "run_id": run.run_id,
+                "label": label,
+                "kind": rows[0].kind,
+                "attempts": documents,
+            }
+        )
+        return
+    out = console()
+    out.print(styled(f"Step {label} of run {run.run_id} ({run.workflow})", "bold"), soft_wrap=True)
+    for row, document in zip(rows, documents, strict=True):
+        took = "" if row.duration is None else f" after {duration_text(row.duration)}"
+        style = STYLES[row.status.value]
+        out.print(
+            styled(f"{symbol(row.status)} attempt {row.attempt}: {row.status.value}{took}", style), soft_wrap=True
+        )
+        for name in ("input", "output", "progress"):
+            if document[name] is not None:
+                out.print(styled(f"  {name.ljust(8)}  {_told(document[name], _VALUE_COLUMNS)}"), soft_wrap=True)
+        if row.error_type is not None:
+            out.print(styled(f"  error     {row.error_type}: {row.error_message}", style), soft_wrap=True)
+            for line in (row.error_traceback or "").splitlines():
+                out.print(styled(f"    {line}", "dim"), soft_wrap=True)
+
+
+def _told(value: Any, columns: int = 80) -> str:
+    from milepost.draw.looks import clip
+
+    return clip(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), columns)
