@@ -1,0 +1,1 @@
+"""The main job: an index of a tree of Python source. See job.py."""
