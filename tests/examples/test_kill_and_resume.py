@@ -38,20 +38,22 @@ class Site:
         self.log = self.folder / "parsed.log"
 
     def start(self, *arguments: object, **environment: str) -> subprocess.Popen[str]:
+        """Start the job's own program: `dag.run(...)`, or `dag.resume(...)` in a fresh process."""
+        return self._spawn(SCRIPT, self.ledger, *arguments, **environment)
+
+    def start_command(self, name: str, *arguments: object) -> subprocess.Popen[str]:
+        """Start `milepost NAME ...`."""
+        return self._spawn("-m", "milepost.cli", name, *arguments, "--ledger", self.ledger)
+
+    def _spawn(self, *arguments: object, **environment: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, str(SCRIPT), str(self.ledger), *map(str, arguments)],
+            [sys.executable, *map(str, arguments)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             cwd=self.folder,
             env={**os.environ, "COUNTED_LOG": str(self.log), **environment},
         )
-
-    def finish(self, *arguments: object) -> None:
-        """Run the job in a fresh process until it has completed."""
-        process = self.start(*arguments)
-        output = process.communicate(timeout=DEADLINE)
-        assert process.returncode == 0, output
 
     def parsed(self) -> list[str]:
         """Return the files that were parsed, in the order of the calls."""
@@ -85,9 +87,16 @@ def site(tmp_path: Path, real_tree: Path, job: ModuleType) -> Site:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, real_tree: Path, job: ModuleType) -> tuple[bytes, bytes]:
     """Return the report of a run that nobody disturbed."""
     site = Site(tmp_path_factory.mktemp("undisturbed") / "site", real_tree)
-    site.finish(real_tree, site.out)
+    finish(site.start(real_tree, site.out))
     assert Counter(site.parsed()) == Counter(site.files().values())
     return site.report()
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    """Wait until a process has ended well; return what it said."""
+    output = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 0, output
+    return output[0]
 
 
 def kill_after(process: subprocess.Popen[str], site: Site, count: int) -> None:
@@ -103,9 +112,9 @@ def kill_after(process: subprocess.Popen[str], site: Site, count: int) -> None:
     assert process.returncode == -signal.SIGKILL
 
 
-def killed_in_the_middle(site: Site, *arguments: object, count: int) -> tuple[set[str], list[str]]:
-    """Start a run and kill it; return the files that had completed and the log so far."""
-    kill_after(site.start(*arguments), site, count)
+def kill_in_the_middle(process: subprocess.Popen[str], site: Site, count: int) -> tuple[set[str], list[str]]:
+    """Kill a run amid its map; return the files that had completed and the log so far."""
+    kill_after(process, site, count)
     files = site.files()
     completed = {files[label] for label in site.completed() if label in files}
     assert count <= len(completed) < len(files), "the process was not killed in the middle of the map"
@@ -114,10 +123,10 @@ def killed_in_the_middle(site: Site, *arguments: object, count: int) -> tuple[se
 
 @pytest.mark.parametrize("count", [1, 60, 200])
 def test_after_kill_9_only_the_unfinished_files_are_parsed_and_the_report_is_the_same(site, undisturbed, count):
-    completed, before = killed_in_the_middle(site, site.source, site.out, count=count)
+    completed, before = kill_in_the_middle(site.start(site.source, site.out), site, count)
     assert not site.out.exists()
 
-    site.finish("--resume", "counted")
+    finish(site.start("--resume", "counted"))
 
     resumed = site.parsed()[len(before) :]
     unfinished = set(site.files().values()) - completed
@@ -129,14 +138,14 @@ def test_after_kill_9_only_the_unfinished_files_are_parsed_and_the_report_is_the
 
 
 def test_a_run_that_is_killed_again_and_again_parses_no_finished_file_twice(site, undisturbed):
-    completed, _ = killed_in_the_middle(site, site.source, site.out, count=20)
+    completed, _ = kill_in_the_middle(site.start(site.source, site.out), site, 20)
     for count in (60, 100, 140):
         before = len(site.parsed())
-        again, log = killed_in_the_middle(site, "--resume", "counted", count=count)
+        again, log = kill_in_the_middle(site.start("--resume", "counted"), site, count)
         assert not completed & set(log[before:])
         completed = again
     before = len(site.parsed())
-    site.finish("--resume", "counted")
+    finish(site.start("--resume", "counted"))
     assert not completed & set(site.parsed()[before:])
     assert set(site.parsed()) == set(site.files().values())
     assert site.report() == undisturbed
@@ -150,8 +159,23 @@ def test_killed_while_it_writes_the_report_a_run_leaves_no_half_of_one(site, und
     assert leftover.name == ".report.json.counted"
     before = site.parsed()
 
-    site.finish("--resume", "counted")
+    finish(site.start("--resume", "counted"))
 
     assert site.parsed() == before  # the whole map had completed
     assert sorted(path.name for path in site.out.iterdir()) == ["report.html", "report.json"]
     assert site.report() == undisturbed
+
+
+def test_killed_and_resumed_by_two_commands_the_main_job_ends_as_if_nothing_had_been(site, undisturbed):
+    inputs = ("--input", f"source={site.source}", "--input", f"out={site.out}")
+    process = site.start_command("run", f"{SCRIPT}:dag", *inputs, "--run-id", "counted")
+    completed, before = kill_in_the_middle(process, site, 100)
+
+    said = finish(site.start_command("resume", "--all"))
+
+    assert "counted" in said
+    resumed = site.parsed()[len(before) :]
+    assert sorted(resumed) == sorted(set(site.files().values()) - completed)
+    assert site.report() == undisturbed
+    with Ledger.open(site.ledger, read_only=True) as ledger:
+        assert ledger.require_run("counted").status == RunStatus.COMPLETED

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -95,6 +97,17 @@ def test_a_tree_without_python_gets_a_report_of_nothing(job, ledger, tree, tmp_p
     assert report.modules == 0
     assert json.loads(report.json.read_text())["ranks"] == []
     assert "<tbody></tbody>" in report.html.read_text()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names of files are text")
+def test_a_file_whose_name_is_no_text_is_indexed_as_well(job, ledger, tree, tmp_path):
+    source = tree({"plain.py": ""})
+    Path(os.fsdecode(os.fsencode(source) + b"/odd\xff.py")).write_text("import plain")
+    report = _run(job, ledger, source, tmp_path / "out")
+    data = json.loads(report.json.read_text())
+    assert [m["name"] for m in data["modules"]] == ["odd\udcff", "plain"]
+    assert data["imports"]["imports"] == {"odd\udcff": ["plain"], "plain": []}
+    assert "odd\\udcff" in report.html.read_text(encoding="utf-8")
 
 
 def test_the_inputs_are_optional(job):
