@@ -85,8 +85,8 @@ def classes_in(annotation: Any) -> tuple[type, ...]:
 
     Example:
         >>> from fractions import Fraction
-        >>> classes_in(dict[str, Fraction | None])
-        (<class 'dict'>, <class 'str'>, <class 'fractions.Fraction'>, <class 'NoneType'>)
+        >>> classes_in(dict[str, list[Fraction]])
+        (<class 'dict'>, <class 'str'>, <class 'list'>, <class 'fractions.Fraction'>)
     """
     found: dict[type, None] = {}
     waiting = [annotation]

@@ -110,7 +110,7 @@ def content_hash(text: str) -> str:
 
     Example:
         >>> content_hash("null")
-        '9a4882a9a5b9d4ee6a6ef2dcd2bb1dd8'
+        '941dffce4e4308ceb33e87326003257d'
     """
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
