@@ -172,13 +172,20 @@ class RunNotFound(MilepostError, LookupError, ValueError):
 
 
 class StepNotFound(MilepostError, LookupError):
-    """The run has no step of this label."""
+    """The run has no step of this label, or none that has completed."""
 
     def __init__(self, run_id: str, label: str, known: Iterable[str] = ()) -> None:
-        """Build the sentence from the run and the label."""
+        """Build the sentence from the run, the label and the labels that it has."""
         self.run_id = run_id
         self.label = label
-        super().__init__(f"Run {run_id} has no step {label!r}.{did_you_mean(label, known)}")
+        labels = set(known)
+        if label in labels:
+            super().__init__(
+                f"Step {label!r} of run {run_id} has not completed, so it has no output. "
+                f"See how it stands: `milepost show {run_id}`."
+            )
+        else:
+            super().__init__(f"Run {run_id} has no step {label!r}.{did_you_mean(label, labels)}")
 
     def __str__(self) -> str:
         """Return the sentence."""
@@ -249,7 +256,7 @@ class RunFailed(MilepostError):
         self.error_traceback = traceback
         where = f" in step {label!r}" if label else ""
         super().__init__(
-            f"Run {run_id} failed{where}: {error_type}: {message}. "
+            f"Run {run_id} failed{where}: {error_type}: {(message or '').rstrip('.')}. "
             f"Mend the cause, then go on from the completed steps: `milepost resume {run_id}`."
         )
 
@@ -290,15 +297,15 @@ class StepCancelled(MilepostError):
 
 
 class AtMostOnceInterrupted(MilepostError):
-    """An ``at_most_once`` step was started before, and nobody knows whether it finished."""
+    """An ``at_most_once`` step was started before, so it may have acted already."""
 
     def __init__(self, label: str, run_id: str) -> None:
         """Build the sentence from the step."""
         self.label = label
         self.run_id = run_id
         super().__init__(
-            f"Step {label!r} is marked at_most_once and was started before without a recorded end, so it will not "
-            "be started again. Check its effect by hand, then start a new run."
+            f"Step {label!r} is marked at_most_once and was started before, so it will not be started again. "
+            f"See how that ended (`milepost show {run_id}`), check its effect by hand, then start a new run."
         )
 
 

@@ -63,7 +63,8 @@ class Built:
         for key in given:
             if key not in self.inputs:
                 known = ", ".join(self.inputs) or "none"
-                complaints.append(f"unknown input {key!r} (known: {known}).{did_you_mean(key, self.inputs)}")
+                near = did_you_mean(key, self.inputs).replace(" Did", "; did")
+                complaints.append(f"unknown input {key!r} (known: {known}{near})")
         values = {}
         for key, spec in self.inputs.items():
             if key not in given:
@@ -75,7 +76,7 @@ class Built:
             except ValueError as error:
                 complaints.append(str(error))
         if complaints:
-            raise InputError(f"{name!r} cannot run with these inputs: {'; '.join(complaints)}.".replace("..", "."))
+            raise InputError(f"{name!r} cannot run with these inputs: {'; '.join(complaints)}.")
         return values
 
     def _convert(self, spec: InputSpec, value: Any) -> Any:
