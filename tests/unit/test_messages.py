@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
 import pytest
 
 from milepost import Dag, Ledger, step
@@ -53,3 +56,18 @@ def test_an_at_most_once_step_that_failed_is_not_said_to_lack_an_end(ledger: Led
     error = dag.resume("r-1", ledger=ledger).error
     assert error is not None
     assert "was started before, so it will not be started again. See how that ended (`milepost show r-1`)" in error
+
+
+def test_a_function_that_no_name_leads_to_is_refused_by_a_process_pool_with_the_remedy(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    ran = tmp_path / "ran"
+    dag = Dag("local")
+    dag.node(step(retries=3)(lambda: ran.write_text("ran")), label="local")
+    with ProcessPoolExecutor(1) as pool:
+        run = dag.run(ledger=ledger, executor=pool)
+    assert run.error is not None
+    assert run.error.startswith("ConfigurationError: Step 'lambda' cannot run in another process")
+    assert run.error.endswith("Move it there, or run the step in threads.")
+    assert len(ledger.list_steps(run.run_id)) == 1
+    assert not ran.exists()

@@ -52,8 +52,9 @@ def submit_to(
     step: Step[..., Any] = flight.call.node.body
     work: Callable[[], Any] = body
     if not isinstance(executor, ThreadPoolExecutor):
-        if step.context_parameter is not None:
-            session.fail(flight, _no_context(step))
+        hindrance = _hindrance(step)
+        if hindrance is not None:
+            session.fail(flight, hindrance)
             flight.is_final = True
             land(flight)
             return
@@ -78,8 +79,18 @@ def submit_to(
     future.add_done_callback(take)
 
 
-def _no_context(step: Step[..., Any]) -> ConfigurationError:
-    return ConfigurationError(
-        f"Step {step.name!r} asks for a StepContext, which cannot follow it into another process. "
-        "Drop the parameter, or run the step in threads."
-    )
+def _hindrance(step: Step[..., Any]) -> ConfigurationError | None:
+    """Return why a step cannot run in another process, or None where it can."""
+    if step.context_parameter is not None:
+        return ConfigurationError(
+            f"Step {step.name!r} asks for a StepContext, which cannot follow it into another process. "
+            "Drop the parameter, or run the step in threads."
+        )
+    qualname = getattr(step.fn, "__qualname__", None)
+    if qualname is None or "<" in qualname:  # <locals>, <lambda>: no name leads to it
+        return ConfigurationError(
+            f"Step {step.name!r} cannot run in another process, which finds functions by name: "
+            f"{qualname or type(step.fn).__qualname__} does not stand at the top of a module. "
+            "Move it there, or run the step in threads."
+        )
+    return None
