@@ -1,0 +1,178 @@
+"""Write the parts of the documentation that the code can tell better than a person.
+
+``python docs/generate.py`` rewrites, in each page named in ``REGIONS``, what stands between
+``<!-- generated: NAME -->`` and ``<!-- end -->``, and the pictures of the state machines. A test
+compares what is committed with what this module makes.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+from milepost import errors, states
+from milepost.stores.sql import load_migrations
+from state_diagram import draw_states
+
+DOCS: Final = Path(__file__).parent
+
+_ROLE: Final = re.compile(r":\w+:`~?([^`]+)`|``([^`]+)``")
+
+
+def main() -> None:
+    """Rewrite what has changed and name it."""
+    for path, text in make_files().items():
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+            sys.stdout.write(f"{path.relative_to(DOCS.parent)}\n")
+
+
+def make_files() -> dict[Path, str]:
+    """Return every generated file's path and whole text."""
+    files = {
+        DOCS / f"states-{name}.svg": draw_states(
+            {(state.value, verb): target.value for (state, verb), target in table.items()},
+            [state.value for state in kind],
+            {state.value for state in terminal},
+            f"The states of a {name} and the verbs that lead from one to another",
+        )
+        for name, kind, table, terminal in _MACHINES
+    }
+    for page, regions in REGIONS.items():
+        text = (DOCS / page).read_text(encoding="utf-8")
+        for name, make in regions.items():
+            before, begin, rest = text.partition(f"<!-- generated: {name} -->\n")
+            _, end, after = rest.partition("<!-- end -->")
+            if not begin or not end:
+                message = f"docs/{page} lacks the region '<!-- generated: {name} -->' ... '<!-- end -->'"
+                raise LookupError(message)
+            text = before + begin + make() + end + after
+        files[DOCS / page] = text
+    return files
+
+
+# --- states --------------------------------------------------------------------------------------
+
+_MACHINES: Final[tuple[tuple[str, type[StrEnum], Mapping[tuple[Any, str], Any], frozenset[Any]], ...]] = (
+    ("run", states.RunStatus, states.RUN_TRANSITIONS, states.TERMINAL_RUN),
+    ("step", states.StepStatus, states.STEP_TRANSITIONS, states.TERMINAL_STEP),
+)
+
+
+def _transitions(table: Mapping[tuple[Any, str], Any]) -> str:
+    rows = [f"| {state.value} | {verb} | {target.value} |" for (state, verb), target in table.items()]
+    return "\n".join(["| from | verb | to |", "|---|---|---|", *rows]) + "\n"
+
+
+# --- errors --------------------------------------------------------------------------------------
+
+
+def _errors() -> str:
+    found = [getattr(errors, name) for name in sorted(errors.__all__)]
+    classes = [thing for thing in found if isinstance(thing, type)]
+    tree = "\n".join(_branch(errors.MilepostError, classes, 0))
+    parts = [f"```text\n{tree}\n```\n"]
+    for thing in found:
+        parts.append(f"## {thing.__name__}\n\n{_prose(thing)}\n")
+        if not isinstance(thing, type):
+            continue
+        facts = f"Bases: {', '.join(f'`{base.__name__}`' for base in thing.__bases__)}."
+        message, names = _sample(thing)
+        if names:
+            facts += f" Attributes: {', '.join(f'`{name}`' for name in names)}."
+        parts.append(f"{facts}\n")
+        if message is not None:
+            parts.append(f"> {message}\n")
+    return "\n" + "\n".join(parts) + "\n"
+
+
+def _branch(cls: type, classes: list[type], depth: int) -> list[str]:
+    others = [base.__name__ for base in cls.__bases__ if base not in classes and base is not Exception]
+    lines = ["    " * depth + cls.__name__ + (f" ({', '.join(others)})" if others else "")]
+    for child in classes:
+        if child.__bases__[0] is cls:
+            lines += _branch(child, classes, depth + 1)
+    return lines
+
+
+def _sample(cls: Any) -> tuple[str | None, list[str]]:
+    """Return the sentence an error makes of placeholders, and the names of its facts."""
+    if cls.__init__ is Exception.__init__ or "__init__" not in vars(cls):
+        return None, []
+    values = {
+        parameter.name: _placeholder(parameter)
+        for parameter in list(inspect.signature(cls.__init__).parameters.values())[1:]
+        if parameter.default in (parameter.empty, "")
+    }
+    error = cls(**values)
+    return str(error), sorted(vars(error))
+
+
+def _placeholder(parameter: inspect.Parameter) -> Any:
+    word = parameter.name.upper()
+    given: dict[str, Any] = {"float": 30.0, "Sequence[str]": (word,)}
+    return given.get(str(parameter.annotation), word)
+
+
+# --- the ledger's schema -------------------------------------------------------------------------
+
+
+def _schema() -> str:
+    parts = []
+    for number, name, text in load_migrations("sqlite"):
+        blocks = [block.strip() for block in re.split(r"\n\n(?=--|CREATE)", text) if block.strip()]
+        opening = [block for block in blocks if not re.search(r"^\w", block, re.MULTILINE)]
+        parts.append(f"## Migration {number}: {name.partition('_')[2]}\n")
+        for block in blocks:
+            comment = " ".join(line.removeprefix("--").strip() for line in block.splitlines() if line.startswith("--"))
+            sql = "\n".join(line for line in block.splitlines() if not line.startswith("--"))
+            table = re.match(r"CREATE TABLE (\w+)", sql)
+            if table is not None:
+                parts.append(f"### {table[1]}\n")
+            if comment:
+                parts.append(f"{comment}\n")
+            if block not in opening and sql.strip():
+                parts.append(f"```sql\n{sql.strip()}\n```\n")
+    return "\n" + "\n".join(parts) + "\n"
+
+
+# --- the command line ----------------------------------------------------------------------------
+
+
+def _command_line() -> str:
+    from milepost.cli.app import app
+    from typer.cli import get_docs_for_click
+    from typer.main import get_command
+
+    command = get_command(app)
+    with command.make_context("milepost", [], resilient_parsing=True) as context:
+        text = get_docs_for_click(obj=command, ctx=context, name="milepost")
+    body = text.partition("\n")[2].strip()  # the page has a title of its own
+    return "\n" + body.replace("```console\n$ ", "```text\n") + "\n\n"
+
+
+# --- shared --------------------------------------------------------------------------------------
+
+
+def _prose(thing: Any) -> str:
+    """Return the first paragraph of a docstring as Markdown."""
+    first = inspect.cleandoc(thing.__doc__ or "").split("\n\n")[0]
+    return _ROLE.sub(lambda match: f"`{match[1] or match[2]}`", " ".join(first.split()))
+
+
+REGIONS: Final[dict[str, dict[str, Callable[[], str]]]] = {
+    "states.md": {
+        "run transitions": lambda: _transitions(states.RUN_TRANSITIONS),
+        "step transitions": lambda: _transitions(states.STEP_TRANSITIONS),
+    },
+    "reference/errors.md": {"errors": _errors},
+    "reference/schema.md": {"schema": _schema},
+}
+
+if __name__ == "__main__":
+    main()
