@@ -145,15 +145,19 @@ def _schema() -> str:
 
 
 def _command_line() -> str:
-    from milepost.cli.app import app
     from typer.cli import get_docs_for_click
     from typer.main import get_command
 
-    command = get_command(app)
+    from milepost.cli.app import app
+
+    command: Any = get_command(app)
     with command.make_context("milepost", [], resilient_parsing=True) as context:
         text = get_docs_for_click(obj=command, ctx=context, name="milepost")
+    for name, part in command.commands.items():  # the list cuts what it says short, and links nowhere
+        line = f"* [`{name}`](#milepost-{name}): {part.get_short_help_str(limit=1000)}"
+        text = re.sub(rf"^\* `{name}`:.*$", lambda _, line=line: line, text, count=1, flags=re.MULTILINE)
     body = text.partition("\n")[2].strip()  # the page has a title of its own
-    return "\n" + body.replace("```console\n$ ", "```text\n") + "\n\n"
+    return "\n" + re.sub(r"\n{3,}", "\n\n", body).replace("```console\n$ ", "```text\n") + "\n\n"
 
 
 # --- shared --------------------------------------------------------------------------------------
@@ -172,6 +176,7 @@ REGIONS: Final[dict[str, dict[str, Callable[[], str]]]] = {
     },
     "reference/errors.md": {"errors": _errors},
     "reference/schema.md": {"schema": _schema},
+    "reference/command-line.md": {"commands": _command_line},
 }
 
 if __name__ == "__main__":

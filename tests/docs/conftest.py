@@ -13,8 +13,10 @@ A page's fenced blocks run from top to bottom in one temporary folder:
 - ``text`` without a title: a drawing or a message, not run.
 
 In outputs ``...`` stands for anything: within a line where it stands in one, for any lines where it
-is a line. Run ids, moments, durations, sizes and process ids differ from run to run: any is taken
-for any other. Runs of blanks count as one.
+is a line. Run ids, moments, durations, sizes, process ids and the bars of a timeline differ from run
+to run: any is taken for any other. Runs of blanks count as one. The page's folder is shown as
+``/home/ada/work``. Lines of progress, which begin with a time of day, come when the command line
+happens to look: whichever come are as good as those shown.
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
 ROOT = Path(__file__).parents[2]
 DEADLINE = 90.0  # seconds for one command
 KILLED = "Killed"
+HOME = "/home/ada/work"
 
 _INFO = re.compile(r"(?P<language>[\w-]*)(?:[ ]+(?P<attributes>[^\n]*))?\n")
 _TITLE = re.compile(r'title="(?P<title>[^"]+)"')
@@ -48,15 +51,18 @@ _SET_UP = re.compile(
     r"make( [\w-]+| [A-Z]+=\S+)+|git clone \S+( \S+)?|cd [\w-]+|(python -m )?pip install \S+|"
     r"\.venv/bin/python -m pytest( -k \w+| tests/\S+)+"
 )
+_PROGRESS = re.compile(r"\d\d:\d\d:\d\d ")
 _VARIABLE = (
     (re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}\b"), "<run id>"),
     (re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}\b"), "<run id>"),
     (re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d(\.\d+)?)?(Z| UTC|\+00:00)?"), "<moment>"),
     (re.compile(r"\b\d\d:\d\d:\d\d\b"), "<moment>"),
     (re.compile(r"\b\d+(\.\d+)? ?(µs|ms|s|min|m|h)( \d+ ?s)?(?!\w)"), "<duration>"),
+    (re.compile(r"<duration> ago|just now"), "<age>"),
     (re.compile(r"\b\d+(\.\d+)?( ?/ ?s\b)"), "<rate>"),
     (re.compile(r"\b\d+(\.\d+)? ?(B|kB|KB|KiB|MB|MiB)\b"), "<size>"),
     (re.compile(r"process \d+ on [\w.-]+"), "<process>"),
+    (re.compile(r"[░▒▓█▏▎▍▌▋▊▉]+"), "<bar>"),
     (re.compile(r"(?<=\S)[ \t]+"), " "),
     (re.compile(r"[ \t]+$"), ""),
 )
@@ -68,16 +74,20 @@ def _settled(line: str) -> str:
     return line
 
 
+def _lines(text: str) -> list[str]:
+    lines = text.rstrip("\n").split("\n") if text.strip() else []
+    return [_settled(line) for line in lines if not _PROGRESS.match(line)]
+
+
 def difference(expected: str, actual: str) -> str | None:
     """Say how an output differs from what the page shows, or None where it does not."""
     pattern = ""
-    for line in expected.rstrip("\n").split("\n") if expected.strip() else []:
+    for line in _lines(expected):
         if line.strip() == "...":
             pattern += r"(?:[^\n]*\n)*?"
         else:
-            pattern += "[^\n]*?".join(re.escape(part) for part in _settled(line).split("...")) + r"\n"
-    settled = "".join(f"{_settled(line)}\n" for line in actual.rstrip("\n").split("\n")) if actual.strip() else ""
-    if re.fullmatch(pattern, settled):
+            pattern += "[^\n]*?".join(re.escape(part) for part in line.split("...")) + r"\n"
+    if re.fullmatch(pattern, "".join(f"{line}\n" for line in _lines(actual))):
         return None
     return f"the page shows\n\n{expected}\nbut there came\n\n{actual}"
 
@@ -86,6 +96,7 @@ class Shell:
     """One bash session in a folder, without the user's settings."""
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MILEPOST_")}
         environment |= {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -128,7 +139,7 @@ class Shell:
             before, mark, status = line.partition("\036")
             printed.append(before)
             if mark:
-                return "".join(printed), int(status)
+                return "".join(printed).replace(str(self._folder), HOME), int(status)
             if kill_after is not None and difference(kill_after, line) is None:
                 with contextlib.suppress(ProcessLookupError):  # it has ended; its exit code will tell
                     os.kill(process, signal.SIGKILL)
