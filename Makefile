@@ -57,7 +57,8 @@ bench: $(VENV)/test.stamp ## Measure the design's budget against floors taken in
 	@$(BIN)/python -m benchmarks
 
 docs: $(VENV)/docs.stamp ## Build the documentation into site/.
-	@$(BIN)/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "Open site/index.html"
 
 clean: ## Remove what the other targets made.
 	rm -rf $(VENV) site dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -51,6 +51,7 @@ _SET_UP = re.compile(
     r"make( [\w-]+| [A-Z]+=\S+)+|git clone \S+( \S+)?|cd [\w-]+|(python -m )?pip install \S+|"
     r"\.venv/bin/python -m pytest( -k \w+| tests/\S+)+"
 )
+_UNWANTED = re.compile(r"MILEPOST_|PYTHON|FORCE_COLOR|CLICOLOR")
 _PROGRESS = re.compile(r"\d\d:\d\d:\d\d ")
 _VARIABLE = (
     (re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}\b"), "<run id>"),
@@ -97,11 +98,11 @@ class Shell:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("MILEPOST_")}
+        environment = {name: value for name, value in os.environ.items() if not _UNWANTED.match(name)}
         environment |= {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONUNBUFFERED": "1",  # a terminal shows each line when it is printed
-            "PYTHONPATH": "",
+            "PYTHONUTF8": "1",
             "COLUMNS": "100",
             "NO_COLOR": "1",
         }
@@ -274,7 +275,7 @@ def run_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
     """Return the function that runs every block of a page in a fresh folder."""
     logger = logging.getLogger("milepost.step")
     handlers, level = list(logger.handlers), logger.level
-    folder = tmp_path / "page"
+    folder = tmp_path.resolve() / "page"
     folder.mkdir()
     monkeypatch.chdir(folder)
     monkeypatch.delenv("MILEPOST_LEDGER", raising=False)
