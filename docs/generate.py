@@ -7,6 +7,7 @@ compares what is committed with what this module makes.
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import sys
@@ -15,6 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
+import milepost
 from milepost import errors, states
 from milepost.stores.sql import load_migrations
 from state_diagram import draw_states
@@ -141,6 +143,29 @@ def _schema() -> str:
     return "\n" + "\n".join(parts) + "\n"
 
 
+# --- what the doctor finds -----------------------------------------------------------------------
+
+
+def _findings() -> str:
+    """Read them from the source: each is made where it is found, by a call of ``Problem``."""
+    rows = {}
+    for path in sorted(Path(milepost.__file__).parent.rglob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Problem":
+                code, message, remedy = (_told(call.args[place]) for place in (0, 2, 3))
+                advice = "depends on the case" if remedy == "…" else remedy
+                rows.setdefault(code, f"| `{code}` | {message} | {advice} |")
+    return "\n".join(["", "| finding | what it says | remedy |", "|---|---|---|", *sorted(rows.values()), "", ""])
+
+
+def _told(text: ast.expr) -> str:
+    if isinstance(text, ast.Constant):
+        return str(text.value).replace("|", "\\|")
+    if isinstance(text, ast.JoinedStr):
+        return "".join(_told(part) if isinstance(part, ast.Constant) else "…" for part in text.values)
+    return "…"
+
+
 # --- the command line ----------------------------------------------------------------------------
 
 
@@ -174,6 +199,7 @@ REGIONS: Final[dict[str, dict[str, Callable[[], str]]]] = {
         "run transitions": lambda: _transitions(states.RUN_TRANSITIONS),
         "step transitions": lambda: _transitions(states.STEP_TRANSITIONS),
     },
+    "how-to/check-a-ledger.md": {"findings": _findings},
     "reference/errors.md": {"errors": _errors},
     "reference/schema.md": {"schema": _schema},
     "reference/command-line.md": {"commands": _command_line},
