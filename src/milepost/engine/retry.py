@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from milepost.errors import NonRetryable
 from milepost.model import Retry
 
 __all__ = ["next_delay"]
+
+Kinds = tuple[type[BaseException], ...]
 
 
 def next_delay(policy: Retry | None, failures: int, error: BaseException, draw: float) -> float | None:
@@ -23,10 +27,22 @@ def next_delay(policy: Retry | None, failures: int, error: BaseException, draw: 
         >>> next_delay(Retry(max_retries=2), 3, ValueError(), 0.0) is None
         True
     """
-    if policy is None or failures > policy.max_retries or isinstance(error, NonRetryable):
+    if policy is None or failures > policy.max_retries or not _is_worth_another(policy, error):
         return None
-    if not isinstance(error, policy.retry_on) or isinstance(error, policy.give_up_on):
-        return None
-    # The exponent is bounded because a float power overflows long before max_delay stops mattering.
-    delay = min(policy.delay * policy.backoff_factor ** min(failures - 1, 64), policy.max_delay)
+    try:
+        delay = min(policy.delay * policy.backoff_factor ** (failures - 1), policy.max_delay)
+    except OverflowError:
+        delay = policy.max_delay if policy.delay else 0.0
     return delay * (1.0 - policy.jitter * draw)
+
+
+def _is_worth_another(policy: Retry, error: BaseException) -> bool:
+    refused: Kinds = (NonRetryable, *policy.give_up_on)
+    return _is_any(error, policy.retry_on, all) and not _is_any(error, refused, any)
+
+
+def _is_any(error: BaseException, kinds: Kinds, how: Callable[[list[bool]], bool]) -> bool:
+    """Return whether an error is of these kinds; for a group (a TaskGroup raises one) all or any of its parts."""
+    if isinstance(error, kinds):
+        return True
+    return isinstance(error, BaseExceptionGroup) and how([_is_any(part, kinds, how) for part in error.exceptions])
