@@ -4,7 +4,8 @@ Nothing here reads a clock, draws a number, touches a file or starts a thread: t
 :mod:`milepost.runtime` hand in the time and perform what the core asks for.
 """
 
-from milepost.engine.execution import Call, Execution, Failure, MapMark
+from milepost.engine.calls import Call, Failure, MapMark
+from milepost.engine.execution import Execution
 from milepost.engine.restart import History, RestartPlan, StepSummary, plan_restart
 from milepost.engine.retry import next_delay
 

@@ -13,93 +13,18 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
+from milepost.engine.calls import Call, Failure, MapMark, MapProgress
+from milepost.engine.elements import list_elements
 from milepost.engine.restart import NOT_LOADED, History
 from milepost.engine.retry import next_delay
-from milepost.errors import ConfigurationError
 from milepost.graph import Graph, Node, Source
 
-__all__ = ["Call", "Execution", "Failure", "MapMark"]
+__all__ = ["Execution"]
 
-
-class Call:
-    """One attempt of one step that is to be performed now."""
-
-    __slots__ = ("attempt", "element", "failures", "label", "map", "node", "position")
-
-    def __init__(
-        self, node: Node, label: str, tries: tuple[int, int], map_: _Map | None, position: int, element: Any
-    ) -> None:
-        """Make the next attempt after ``tries`` (attempts made, failures that count)."""
-        self.node = node
-        self.label = label
-        self.attempt = tries[0] + 1
-        self.failures = tries[1]
-        self.map = map_
-        self.position = position
-        self.element = element
-
-    def __repr__(self) -> str:
-        """Return the label and attempt."""
-        return f"<Call {self.label!r} attempt {self.attempt}>"
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """The first failure of a run: the step, and what it raised."""
-
-    label: str
-    error: BaseException
-
-
-@dataclass(frozen=True, slots=True)
-class MapMark:
-    """A map node itself started, completed or could not start (``error``)."""
-
-    node: Node
-    attempt: int
-    verb: str  # "start", "complete" or "fail"
-    total: int
-    error: BaseException | None = None
-    keys: list[Any] | None = None  # of a map over a dict
-
-
-class _Map:
-    """A map in progress. It is *open* while it can hand out an element."""
-
-    __slots__ = (
-        "attempt",
-        "elements",
-        "is_failed",
-        "is_open",
-        "keys",
-        "left",
-        "limit",
-        "node",
-        "outputs",
-        "retries",
-        "running",
-        "total",
-    )
-
-    def __init__(
-        self, node: Node, attempt: int, total: int, elements: Iterator[tuple[int, str, Any]], *, keep: bool
-    ) -> None:
-        self.node = node
-        self.attempt = attempt
-        self.total = total
-        self.elements: Iterator[tuple[int, str, Any]] | None = elements
-        self.keys: list[Any] | None = None
-        self.retries: deque[Call] = deque()
-        self.limit = node.concurrency
-        self.running = 0
-        self.left = total
-        self.outputs: list[Any] | None = [None] * total if keep else None
-        self.is_open = True
-        self.is_failed = False
+_NEVER: Final = -1  # a done node waits for nothing: an upstream that runs again must not start it
 
 
 class Execution:
@@ -115,7 +40,6 @@ class Execution:
         "_delayed",
         "_elements",
         "_inputs",
-        "_maps",
         "_open_maps",
         "_outputs",
         "_ready",
@@ -147,26 +71,25 @@ class Execution:
         self._ready: deque[Call] = deque()
         self._delayed: list[tuple[float, int, Call]] = []
         self._tick = 0
-        self._maps: dict[int, _Map] = {}
-        self._open_maps: deque[_Map] = deque()
+        self._open_maps: deque[MapProgress] = deque()
         done = history.done
         self.remaining = len(graph) - len(done)
         self._outputs: dict[int, Any] = {}
         nodes = graph.nodes
         self._waiting = [len(node.upstream) for node in nodes]
         self._unread = [node.readers for node in nodes]
+        waiting = self._waiting
         for index, value in done.items():
             node = nodes[index]
             for ref in node.downstream:
-                self._waiting[ref] -= 1
+                waiting[ref] -= 1
             for ref in node.reads:
                 self._unread[ref] -= 1
             if value is not NOT_LOADED:
                 self._outputs[index] = value
-        waiting = self._waiting
-        for index in graph.order:
-            if waiting[index] == 0 and index not in done:
-                self._activate(nodes[index])
+        for index in done:
+            waiting[index] = _NEVER
+        self._settle([index for index in graph.order if waiting[index] == 0])
 
     # --- asking ------------------------------------------------------------------------------
 
@@ -246,7 +169,7 @@ class Execution:
         if map_.outputs is not None:
             map_.outputs[call.position] = value
         if map_.left == 0:
-            self._finish_map(map_)
+            self._finish(map_.node, self._end_map(map_))
         elif not map_.is_open:
             self._reopen(map_)
 
@@ -307,56 +230,68 @@ class Execution:
         self.is_halted = True
 
     def _finish(self, node: Node, value: Any) -> None:
+        self._settle(self._close(node, value))
+
+    def _settle(self, ready: list[int]) -> None:
+        """Start nodes that wait for nothing; maps without work end at once, and may make others ready."""
+        nodes = self.graph.nodes
+        for index in ready:  # it grows meanwhile; no recursion, as a chain of empty maps may outgrow the stack
+            ended = self._activate(nodes[index])
+            if ended is not None:
+                ready += self._close(ended.node, self._end_map(ended))
+
+    def _close(self, node: Node, value: Any) -> list[int]:
+        """Note that a node has succeeded; return what waits for nothing any more."""
         self.remaining -= 1
+        unread = self._unread
         if node.readers:
-            self._outputs[node.index] = value
+            if unread[node.index]:  # after a restart, all of its readers may be done
+                self._outputs[node.index] = value
         elif not node.downstream and not node.is_map:
             self.results[node.index] = value
-        unread = self._unread
         for ref in node.reads:
             unread[ref] -= 1
             if unread[ref] == 0:
                 self._outputs.pop(ref, None)
+        ready = []
         waiting = self._waiting
         for ref in node.downstream:
-            waiting[ref] -= 1
-            if waiting[ref] == 0:
-                self._activate(self.graph.nodes[ref])
+            if waiting[ref] != _NEVER:
+                waiting[ref] -= 1
+                if waiting[ref] == 0:
+                    ready.append(ref)
+        return ready
 
-    def _activate(self, node: Node) -> None:
+    def _activate(self, node: Node) -> MapProgress | None:
+        """Make a node ready; return it when it is a map with nothing to do."""
+        if self.is_halted:
+            return None
         tries = self._tries.get(node.label, (0, 0)) if self._tries else (0, 0)
         if not node.is_map:
             self._ready.append(Call(node, node.label, tries, None, 0, None))
-            return
+            return None
         attempt = tries[0] + 1
-        over = self._over(node)
-        if not isinstance(over, (Sequence, Mapping)) or isinstance(over, (str, bytes, bytearray)):
-            error = ConfigurationError(
-                f"Map {node.label!r} needs a list, tuple, range or dict to go over, not {type(over).__name__}. "
-                "Let the upstream step return one (sort a set, list() a generator)."
-            )
+        try:
+            elements, keys = list_elements(node.label, self._over(node))
+        except Exception as error:  # whatever the user's own sequence raises
             self.marks.append(MapMark(node, attempt, "fail", 0, error))
             self._fail(node.label, error)
-            return
-        pairs = list(over.items()) if isinstance(over, Mapping) else None
-        total = len(over)
-        map_ = _Map(node, attempt, total, iter(()), keep=node.readers > 0)
-        self._maps[node.index] = map_
+            return None
+        total = len(elements)
+        map_ = MapProgress(node, attempt, total, iter(()), keep=self._unread[node.index] > 0)
+        map_.keys = keys
         self.marks.append(MapMark(node, attempt, "start", total))
-        if pairs is None:
-            named = ((i, f"{node.label}[{i}]", element) for i, element in enumerate(over))
-        else:
-            named = ((i, f"{node.label}[{key!r}]", element) for i, (key, element) in enumerate(pairs))
-            map_.keys = [key for key, _ in pairs]
+        names = zip(range(total) if keys is None else keys, elements, strict=True)
+        named = ((i, f"{node.label}[{name!r}]", element) for i, (name, element) in enumerate(names))
         done = self._elements.pop(node.index, None)
         map_.elements = iter(self._without_done(map_, named, done)) if done else named
         if map_.left == 0:
-            self._finish_map(map_)
-        else:
-            self._open_maps.append(map_)
+            return map_
+        self._open_maps.append(map_)
+        return None
 
     def _without_done(
-        self, map_: _Map, named: Iterator[tuple[int, str, Any]], done: dict[str, Any]
+        self, map_: MapProgress, named: Iterator[tuple[int, str, Any]], done: dict[str, Any]
     ) -> list[tuple[int, str, Any]]:
         left = []
         for position, label, element in named:
@@ -374,7 +309,7 @@ class Execution:
             return self._outputs[binding.ref]
         return self._inputs[binding.ref] if binding.source == Source.INPUT else binding.ref
 
-    def _next_element(self, map_: _Map) -> Call | None:
+    def _next_element(self, map_: MapProgress) -> Call | None:
         if map_.limit is not None and map_.running >= map_.limit:
             return None
         if map_.retries:
@@ -391,15 +326,13 @@ class Execution:
         tries = self._tries.get(label, (0, 0)) if self._tries else (0, 0)
         return Call(map_.node, label, tries, map_, position, element)
 
-    def _reopen(self, map_: _Map) -> None:
+    def _reopen(self, map_: MapProgress) -> None:
         if not map_.is_open and (map_.retries or map_.elements is not None):
             map_.is_open = True
             self._open_maps.append(map_)
 
-    def _finish_map(self, map_: _Map) -> None:
-        del self._maps[map_.node.index]
+    def _end_map(self, map_: MapProgress) -> Any:
         self.marks.append(MapMark(map_.node, map_.attempt, "complete", map_.total, keys=map_.keys))
-        outputs: Any = map_.outputs
-        if outputs is not None and map_.keys is not None:
-            outputs = dict(zip(map_.keys, outputs, strict=True))
-        self._finish(map_.node, outputs)
+        if map_.outputs is not None and map_.keys is not None:
+            return dict(zip(map_.keys, map_.outputs, strict=True))
+        return map_.outputs
