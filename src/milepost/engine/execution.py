@@ -24,7 +24,7 @@ from milepost.graph import Graph, Node, Source
 
 __all__ = ["Execution"]
 
-_NEVER: Final = -1  # a done node waits for nothing: an upstream that runs again must not start it
+_DONE: Final = -1  # in place of a count of upstreams: one that runs again must not start a node that is done
 
 
 class Execution:
@@ -88,7 +88,7 @@ class Execution:
             if value is not NOT_LOADED:
                 self._outputs[index] = value
         for index in done:
-            waiting[index] = _NEVER
+            waiting[index] = _DONE
         self._settle([index for index in graph.order if waiting[index] == 0])
 
     # --- asking ------------------------------------------------------------------------------
@@ -256,10 +256,9 @@ class Execution:
         ready = []
         waiting = self._waiting
         for ref in node.downstream:
-            if waiting[ref] != _NEVER:
-                waiting[ref] -= 1
-                if waiting[ref] == 0:
-                    ready.append(ref)
+            waiting[ref] -= 1
+            if waiting[ref] == 0:
+                ready.append(ref)
         return ready
 
     def _activate(self, node: Node) -> MapProgress | None:
