@@ -82,7 +82,7 @@ class Graph:
         GraphError: Two nodes share a label, or the edges form a cycle.
     """
 
-    __slots__ = ("_definition", "_input_texts", "_labels", "name", "nodes", "order", "sinks")
+    __slots__ = ("_definition", "_element_texts", "_input_texts", "_labels", "name", "nodes", "order", "sinks")
 
     def __init__(self, name: str, nodes: Sequence[Node]) -> None:
         """Index, check and order the nodes."""
@@ -113,6 +113,7 @@ class Graph:
         self.order = self._topological_order()
         self._definition: tuple[str, str] | None = None
         self._input_texts: list[str] | None = None
+        self._element_texts: dict[int, str] | None = None
         self.sinks = tuple(node.index for node in nodes if not node.downstream)
 
     def __len__(self) -> int:
@@ -160,24 +161,38 @@ class Graph:
     def input_texts(self) -> list[str]:
         """For each node the JSON text that says where its arguments come from, by reference.
 
-        A run records "the output of step s, element 17" instead of a second copy of the value; the
-        element's position takes the place of :data:`ELEMENT_MARK`.
+        A run records "the output of step s" instead of a second copy of the value.
         """
         if self._input_texts is None:
             self._input_texts = [self._input_text(node) for node in self.nodes]
         return self._input_texts
 
-    def _input_text(self, node: Node) -> str:
-        return "{" + ",".join(f"{encode(b.param)}:{self._source_text(node, b)}" for b in node.bindings) + "}"
+    @property
+    def element_texts(self) -> dict[int, str]:
+        """For each map the same for one element, whose position takes the place of :data:`ELEMENT_MARK`.
 
-    def _source_text(self, node: Node, binding: Binding) -> str:
+        A plain value is not repeated for every element: it is named by the map, whose own row has it.
+        """
+        if self._element_texts is None:
+            maps = [node for node in self.nodes if node.is_map]
+            self._element_texts = {node.index: self._input_text(node, is_element=True) for node in maps}
+        return self._element_texts
+
+    def _input_text(self, node: Node, *, is_element: bool = False) -> str:
+        parts = [f"{encode(b.param)}:{self._source_text(node, b, is_element=is_element)}" for b in node.bindings]
+        return "{" + ",".join(parts) + "}"
+
+    def _source_text(self, node: Node, binding: Binding, *, is_element: bool) -> str:
         if binding.source == Source.ELEMENT:
             assert node.over is not None
-            return self._source_text(node, node.over)[:-1] + f',"item":{ELEMENT_MARK}}}'
+            item = ELEMENT_MARK if is_element else "null"
+            return self._source_text(node, node.over, is_element=is_element)[:-1] + f',"item":{item}}}'
         if binding.source == Source.NODE:
             return f'{{"step":{encode(self.nodes[binding.ref].label)}}}'
         if binding.source == Source.INPUT:
             return f'{{"input":{encode(binding.ref)}}}'
+        if is_element:
+            return f'{{"map":{encode(node.label)}}}'
         try:
             return f'{{"value":{encode(binding.ref)}}}'
         except MilepostError:  # a value written into the graph lives in code: it need not be storable

@@ -75,7 +75,6 @@ class RunSession:
         self._now = ledger.clock.now
         self._open: dict[str, Flight] = {}
         self._riding = Riding()
-        self._inputs_of = graph.input_texts
         self._map_seq: dict[int, tuple[int, int]] = {}
         if history is not None:
             self._show_history(history)
@@ -335,8 +334,9 @@ class RunSession:
         )
 
     def _input_text(self, call: Call) -> str:
-        text = self._inputs_of[call.node.index]
-        return text if call.map is None else text.replace(ELEMENT_MARK, str(call.position), 1)
+        if call.map is None:
+            return self.graph.input_texts[call.node.index]
+        return self.graph.element_texts[call.node.index].replace(ELEMENT_MARK, str(call.position), 1)
 
     def _take_marks(self, rows: list[StepWrite], edges: list[EdgeWrite]) -> bool:
         """Turn what maps did into rows; return whether all of it may ride with a later commit."""
@@ -382,7 +382,7 @@ class RunSession:
             StepKind.MAP,
             None,
             status,
-            self._inputs_of[index].replace(ELEMENT_MARK, "null", 1),
+            self.graph.input_texts[index],
             None if mark.keys is None else encode(mark.keys),
             Storage.ELEMENTS,
             None,
