@@ -116,18 +116,22 @@ class Retry:
         if isinstance(self.max_retries, bool) or not isinstance(self.max_retries, int) or self.max_retries < 0:
             raise ConfigurationError(f"max_retries must be a whole number of 0 or more, not {self.max_retries!r}.")
         for name in ("delay", "max_delay"):
-            if not getattr(self, name) >= 0:
-                raise ConfigurationError(f"{name} must be 0 seconds or more, not {getattr(self, name)!r}.")
-        if not self.backoff_factor >= 1:
-            raise ConfigurationError(f"backoff_factor must be 1 or more, not {self.backoff_factor!r}.")
-        if not 0 <= self.jitter <= 1:
-            raise ConfigurationError(f"jitter must lie between 0 and 1, not {self.jitter!r}.")
+            if not (_is_number(getattr(self, name)) and getattr(self, name) >= 0):
+                raise ConfigurationError(f"{name} must be a number of seconds, 0 or more, not {getattr(self, name)!r}.")
+        if not (_is_number(self.backoff_factor) and self.backoff_factor >= 1):
+            raise ConfigurationError(f"backoff_factor must be a number of 1 or more, not {self.backoff_factor!r}.")
+        if not (_is_number(self.jitter) and 0 <= self.jitter <= 1):
+            raise ConfigurationError(f"jitter must be a number from 0 to 1, not {self.jitter!r}.")
         for name in ("retry_on", "give_up_on"):
             given = getattr(self, name)
             types = given if isinstance(given, tuple) else (given,)
             if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in types):
                 raise ConfigurationError(f"{name} must be exception types, not {given!r}.")
             object.__setattr__(self, name, types)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True, slots=True)
