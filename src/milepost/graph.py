@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from milepost.errors import GraphError, MilepostError
 from milepost.model import Retry
-from milepost.values import encode
+from milepost.values import content_hash, encode
 
 __all__ = ["ELEMENT_MARK", "Binding", "Graph", "Node", "Source", "compare_definitions", "fingerprint"]
 
@@ -210,7 +210,7 @@ class Graph:
                 "label": node.label,
                 "kind": "map" if node.is_map else "step",
                 "params": {b.param: self._describe(b) for b in node.bindings},
-                **({"over": self._describe(node.over)} if node.over is not None else {}),
+                **({"over": self._describe_over(node.over)} if node.over is not None else {}),
                 "upstream": [self.nodes[ref].label for ref in node.upstream],
             }
             for node in self.nodes
@@ -225,6 +225,16 @@ class Graph:
         if binding.source == Source.ELEMENT:
             return {"element": ""}
         return {"value": type(binding.ref).__qualname__}
+
+    def _describe_over(self, binding: Binding) -> dict[str, str]:
+        described = self._describe(binding)
+        if binding.source == Source.VALUE:
+            # Finished elements are known by their position: they may only meet the same values again.
+            try:
+                described["hash"] = content_hash(encode(binding.ref))
+            except MilepostError:
+                pass  # what cannot be stored cannot be compared either
+        return described
 
     def _topological_order(self) -> tuple[int, ...]:
         waiting = [len(node.upstream) for node in self.nodes]
@@ -288,13 +298,20 @@ def compare_definitions(stored: str, offered: str) -> list[str]:
         if old["kind"] != new["kind"]:
             changes.append(f"step {label!r} was a {old['kind']} and is a {new['kind']}")
         changes += _compare_params(label, old["params"], new["params"])
-        if old.get("over") != new.get("over"):
-            changes.append(f"map {label!r} goes over {_told(new.get('over'))}, no longer {_told(old.get('over'))}")
+        changes += _compare_over(label, old.get("over"), new.get("over"))
         lost = [name for name in old["upstream"] if name not in new["upstream"]]
         gained = [name for name in new["upstream"] if name not in old["upstream"]]
         changes += [f"the edge {name!r} -> {label!r} is gone" for name in lost]
         changes += [f"the edge {name!r} -> {label!r} is new" for name in gained]
     return changes
+
+
+def _compare_over(label: str, old: dict[str, str] | None, new: dict[str, str] | None) -> list[str]:
+    if old == new:
+        return []
+    if old and new and "hash" in old and "hash" in new and old["value"] == new["value"]:
+        return [f"map {label!r} goes over a {new['value']} with other elements"]
+    return [f"map {label!r} goes over {_told(new)}, no longer {_told(old)}"]
 
 
 def _compare_params(label: str, old: dict[str, Any], new: dict[str, Any]) -> list[str]:
@@ -311,5 +328,5 @@ def _compare_params(label: str, old: dict[str, Any], new: dict[str, Any]) -> lis
 def _told(source: dict[str, str] | None) -> str:
     if not source:
         return "nothing"
-    ((kind, ref),) = source.items()
+    kind, ref = next(iter(source.items()))
     return "the element" if kind == "element" else f"{kind} {ref!r}"
