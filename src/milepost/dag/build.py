@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from milepost.dag.fits import element_of, fits, list_of
-from milepost.errors import GraphError, InputError, MilepostError, OutputMismatch, did_you_mean
+from milepost.errors import GraphError, InputError, OutputMismatch, did_you_mean
 from milepost.graph import Binding, Graph, Node, Source
 from milepost.runtime.conform import annotation_name, return_check
 from milepost.runtime.steps import MISSING, Parameter, Step
-from milepost.values import encode
 
 __all__ = ["Built", "InputSpec", "NodeSpec", "build"]
 
@@ -44,7 +43,6 @@ class InputSpec:
     annotation: Any
     is_required: bool
     label: str
-    default: Any = MISSING  # recorded with the run, so that a resume elsewhere starts from the same inputs
 
 
 @dataclass(slots=True)
@@ -72,8 +70,6 @@ class Built:
             if key not in given:
                 if spec.is_required:
                     complaints.append(f"missing input {key!r} ({_named(spec.annotation)}, for step {spec.label!r})")
-                elif spec.default is not MISSING and _is_storable(spec.default):
-                    values[key] = spec.default
                 continue
             try:
                 values[key] = self._convert(spec, given[key])
@@ -273,12 +269,8 @@ def _claim(spec: NodeSpec, upstream: NodeSpec, unbound: list[Parameter], claims:
 def _leave_open(spec: NodeSpec, parameter: Parameter, inputs: dict[str, InputSpec]) -> None:
     known = inputs.get(parameter.name)
     if known is None:
-        inputs[parameter.name] = InputSpec(
-            parameter.name, parameter.annotation, not parameter.is_optional, spec.label, parameter.default
-        )
+        inputs[parameter.name] = InputSpec(parameter.name, parameter.annotation, not parameter.is_optional, spec.label)
         return
-    if not _is_same(known.default, parameter.default):
-        known.default = MISSING  # each function keeps its own
     known.is_required = known.is_required or not parameter.is_optional
     if known.annotation is MISSING:
         known.annotation = parameter.annotation
@@ -287,21 +279,6 @@ def _leave_open(spec: NodeSpec, parameter: Parameter, inputs: dict[str, InputSpe
             f"Input {parameter.name!r} is {_named(known.annotation)} in node {known.label!r} and "
             f"{_named(parameter.annotation)} in node {spec.label!r}. Give both the same annotation, or bind one."
         )
-
-
-def _is_same(one: Any, other: Any) -> bool:
-    try:
-        return one is other or bool(type(one) is type(other) and one == other)
-    except Exception:  # somebody's own comparison
-        return False
-
-
-def _is_storable(value: Any) -> bool:
-    try:
-        encode(value)
-    except MilepostError:
-        return False
-    return True
 
 
 def _named(annotation: Any) -> str:

@@ -26,12 +26,11 @@ MISSING: Any = inspect.Parameter.empty
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One parameter of a step that a graph can bind. ``annotation`` and ``default`` are MISSING where there is none."""
+    """One parameter of a step that a graph can bind. ``annotation`` is MISSING where there is none."""
 
     name: str
     annotation: Any
     is_optional: bool
-    default: Any = MISSING
 
 
 class Step(Generic[P, R]):
@@ -151,8 +150,7 @@ class Step(Generic[P, R]):
             else:
                 if parameter.kind is parameter.POSITIONAL_ONLY:
                     positional.append(parameter.name)
-                is_optional = parameter.default is not parameter.empty
-                parameters.append(Parameter(parameter.name, annotation, is_optional, parameter.default))
+                parameters.append(Parameter(parameter.name, annotation, parameter.default is not parameter.empty))
         returns = hints.get("return", signature.return_annotation)
         return tuple(parameters), returns, context, tuple(positional), any_keyword
 
