@@ -320,7 +320,7 @@ def _close(committer: GroupCommit, store: Store) -> None:
 
 
 def _path_of(url: str | os.PathLike[str] | None) -> str:
-    text = os.fspath(url) if url is not None else default_ledger()
+    text = os.fsdecode(url) if url is not None else default_ledger()
     if not text:
         raise ConfigurationError("The ledger's path is empty. Name a file, such as --ledger runs.db.")
     if text.startswith(("postgresql://", "postgres://")):
@@ -338,7 +338,7 @@ def _identity(path: str) -> tuple[int, int] | None:
     # A file that was deleted and made again under the same name is another ledger.
     try:
         status = Path(path).stat()
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a NUL in the path
         return None
     return status.st_dev, status.st_ino
 

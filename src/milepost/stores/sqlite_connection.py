@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +27,6 @@ __all__ = ["APPLICATION_ID", "BUSY_PATIENCE", "connect", "migrate", "patiently",
 APPLICATION_ID: Final = 0x4D504C45  # "MPLE", so that `file` and we can tell a ledger from any database
 BUSY_PATIENCE: Final = 300.0  # seconds; a lock held this long is a stuck process, not contention
 _BUSY_STEP: Final = 1.0  # seconds the driver waits in C, where Ctrl-C cannot reach it
-_HEADER: Final = b"SQLite format 3\x00"
 
 T = TypeVar("T")
 
@@ -60,10 +60,11 @@ def connect(path: str, url: str, *, durability: str, read_only: bool, is_memory:
         LedgerReadOnly: The file may not be written and ``read_only`` was not asked for.
     """
     if not is_memory:
-        _check_file(Path(path), url, read_only=read_only)
+        _check_path(Path(path), url, read_only=read_only)
     try:
         connection = _open(path, read_only=read_only, is_memory=is_memory)
         try:
+            patiently(lambda: _refuse_foreign(connection, url), url)
             _prepare(connection, url, durability=durability, read_only=read_only, is_memory=is_memory)
         except BaseException:
             connection.close()
@@ -101,12 +102,12 @@ def _prepare(connection: sqlite3.Connection, url: str, *, durability: str, read_
     connection.execute("PRAGMA foreign_keys = ON")
 
 
-def _check_file(path: Path, url: str, *, read_only: bool) -> None:
-    if path.is_dir():
-        raise NotALedger(url, "it is a folder")
+def _check_path(path: Path, url: str, *, read_only: bool) -> None:
+    # Looks at the path, never into the file: when a process closes any descriptor of a file, POSIX drops
+    # all its locks on that file, those of SQLite's open connections among them, and then another process
+    # that closes the ledger takes itself for the last one and deletes the WAL under our feet.
     try:
-        with path.open("rb") as file:
-            head = file.read(len(_HEADER))
+        mode = path.stat().st_mode
     except FileNotFoundError:
         if read_only:
             raise LedgerUnreadable(url, "there is no such file") from None
@@ -115,26 +116,32 @@ def _check_file(path: Path, url: str, *, read_only: bool) -> None:
         if not os.access(path.absolute().parent, os.W_OK):
             raise LedgerReadOnly(url) from None
         return
-    except OSError as error:
-        raise LedgerUnreadable(url, error.strerror or str(error)) from error
-    if head and head != _HEADER:
-        raise NotALedger(url, "the file is not an SQLite database")
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise LedgerUnreadable(url, getattr(error, "strerror", None) or str(error)) from error
+    if stat.S_ISDIR(mode):
+        raise NotALedger(url, "it is a folder")
+    if not stat.S_ISREG(mode):
+        raise NotALedger(url, "it is not a regular file")
+    if not os.access(path, os.R_OK):
+        raise LedgerUnreadable(url, "permission denied")
     if not read_only and not os.access(path, os.W_OK):
         raise LedgerReadOnly(url)
 
 
-def schema_number(connection: sqlite3.Connection, url: str) -> int:
-    """Return the number of the last migration, 0 for an empty database.
-
-    Raises:
-        NotALedger: The database has tables and they are not ours.
-    """
-    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()}
-    if "schema_migrations" in tables:
-        return int(connection.execute("SELECT COALESCE(MAX(number), 0) FROM schema_migrations").fetchone()[0])
-    if tables:
+def _refuse_foreign(connection: sqlite3.Connection, url: str) -> None:
+    # Before anything is changed: a database of another program stays as it is, journal mode and all.
+    # Tables first: a process that is just making a new ledger commits them together with the number.
+    tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()]
+    if tables and connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
         raise NotALedger(url, f"it is a database with other tables ({', '.join(sorted(tables)[:3])})")
-    return 0
+
+
+def schema_number(connection: sqlite3.Connection) -> int:
+    """Return the number of the last migration, 0 for an empty database."""
+    is_new = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'schema_migrations'").fetchone() is None
+    if is_new:
+        return 0
+    return int(connection.execute("SELECT COALESCE(MAX(number), 0) FROM schema_migrations").fetchone()[0])
 
 
 def migrate(connection: sqlite3.Connection, url: str, *, read_only: bool) -> int:
@@ -143,15 +150,16 @@ def migrate(connection: sqlite3.Connection, url: str, *, read_only: bool) -> int
     Raises:
         SchemaNewer: The ledger was written by a newer Milepost.
         SchemaOutdated: It is older, and this connection may not write.
+        NotALedger: It is empty, and this connection may not write.
     """
     migrations = load_migrations("sqlite")
     known = migrations[-1][0]
     try:
-        found = patiently(lambda: schema_number(connection, url), url)
+        found = patiently(lambda: schema_number(connection), url)
         if found > known:
             raise SchemaNewer(url, found, known)
         if found < known and read_only:
-            raise SchemaOutdated(url, found, known)
+            raise SchemaOutdated(url, found, known) if found else NotALedger(url, "it is empty")
         for number, name, text in migrations:
             if number > found:
                 patiently(lambda n=number, m=name, t=text: _run_migration(connection, n, m, t), url)  # type: ignore[misc]
