@@ -359,11 +359,11 @@ class LedgerReadOnly(StoreError):
 class LedgerUnreadable(StoreError):
     """The ledger cannot be opened or read."""
 
-    def __init__(self, url: str, reason: str) -> None:
-        """Build the sentence from the ledger and what the system said."""
+    def __init__(self, url: str, reason: str, remedy: str = "Check the path and its permissions.") -> None:
+        """Build the sentence from the ledger, what the system said, and what to do."""
         self.url = url
         self.reason = reason
-        super().__init__(f"The ledger {url} cannot be opened: {reason}. Check the path and its permissions.")
+        super().__init__(f"The ledger {url} cannot be read: {reason}. {remedy}")
 
 
 class NotALedger(StoreError):

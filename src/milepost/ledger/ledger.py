@@ -13,7 +13,14 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from milepost.clock import Clock, SystemClock, to_micros
-from milepost.errors import ConfigurationError, RunNotFound, StepNotFound, ValueNotRestorable, did_you_mean
+from milepost.errors import (
+    ConfigurationError,
+    LedgerUnreadable,
+    RunNotFound,
+    StepNotFound,
+    ValueNotRestorable,
+    did_you_mean,
+)
 from milepost.ledger.group_commit import GroupCommit
 from milepost.model import Attempt, Checkpoint, Edge, Problem, Run, RunPayload, StepAttempt, Storage
 from milepost.states import RunStatus
@@ -300,14 +307,19 @@ class Ledger:
     def check(self) -> Iterator[Problem]:
         """Yield what is wrong: the file, the ledger's invariants, every output against its hash."""
         yield from self.store.check()
-        for run_id, label, attempt, output, expected in self.store.list_outputs():
-            if expected is not None and content_hash(output) != expected:
-                yield Problem(
-                    "output_changed",
-                    f"{run_id} {label}",
-                    f"the stored output of attempt {attempt} no longer has the hash it was stored with",
-                    "Somebody changed the row, or the disk did. Start a new run to make the output again.",
-                )
+        try:
+            for run_id, label, attempt, output, expected in self.store.list_outputs():
+                if expected is not None and content_hash(output) != expected:
+                    yield Problem(
+                        "output_changed",
+                        f"{run_id} {label}",
+                        f"the stored output of attempt {attempt} no longer has the hash it was stored with",
+                        "Somebody changed the row, or the disk did. Start a new run to make the output again.",
+                    )
+        except LedgerUnreadable as error:
+            yield Problem(
+                "damaged", self.url, f"not every output could be read: {error.reason}", "See the finding above."
+            )
 
 
 def _not_kept(label: str) -> ValueNotRestorable:

@@ -131,7 +131,7 @@ class ReadingVerbs:
         while True:
             rows = self._rows("list_outputs_after", run_id=key[0], label=key[1], attempt=key[2], limit=_PAGE)
             for row in rows:
-                yield row[0], row[1], row[2], row[3], row[4]
+                yield row[0], row[1], row[2], bytes(row[3]).decode(errors="replace"), row[4]
             if len(rows) < _PAGE:
                 return
             key = rows[-1][:3]

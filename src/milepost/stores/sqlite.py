@@ -32,7 +32,7 @@ from milepost.store import (
 )
 from milepost.stores.checks import check_ledger
 from milepost.stores.reading import ReadingVerbs, to_run
-from milepost.stores.sql import load_statements
+from milepost.stores.sql import Statement, load_statements
 from milepost.stores.sqlite_connection import connect, migrate, patiently
 from milepost.stores.sqlite_errors import translate
 
@@ -41,17 +41,24 @@ __all__ = ["SQLiteStore"]
 _ROW_TYPES: Final[dict[str, tuple[str, ...]]] = {
     row.__name__: row._fields for row in (StepWrite, EdgeWrite, ProgressWrite, CheckpointWrite)
 }
-_RUN_COLUMNS: Final = ", ".join(Run.__dataclass_fields__)
+_FRAGMENTS: Final = {
+    "run_columns": ", ".join(Run.__dataclass_fields__),
+    "output_bytes": "CAST(output AS BLOB)",
+}
 
 T = TypeVar("T")
 
 
 def _load_sql() -> dict[str, str]:
     statements = load_statements("writes.sql", "leases.sql", "reads.sql", "maintenance.sql")
-    return {
-        name: (s.numbered(_ROW_TYPES[s.row]) if s.row else s.text).replace("{run_columns}", _RUN_COLUMNS)
-        for name, s in statements.items()
-    }
+    return {name: _prepare(s) for name, s in statements.items()}
+
+
+def _prepare(statement: Statement) -> str:
+    text = statement.numbered(_ROW_TYPES[statement.row]) if statement.row else statement.text
+    for fragment, sql in _FRAGMENTS.items():
+        text = text.replace(f"{{{fragment}}}", sql)
+    return text
 
 
 class SQLiteStore(ReadingVerbs):
@@ -386,10 +393,8 @@ class SQLiteStore(ReadingVerbs):
 
     def check(self) -> list[Problem]:
         """Check the database's own integrity and the ledger's invariants."""
-        complaints = [row[0] for row in self._read(lambda r: r.execute("PRAGMA integrity_check").fetchall())]
-        orphans = self._read(lambda r: r.execute("PRAGMA foreign_key_check").fetchall())
-        complaints = [c for c in complaints if c != "ok"] + [f"row of {o[0]} without its {o[2]}" for o in orphans]
-        return check_ledger(self.url, complaints, self._rows)
+        complaints = self._read(_complain)
+        return list(check_ledger(self.url, complaints, self._rows))
 
     def close(self) -> None:
         """Close both connections; a second call does nothing."""
@@ -403,6 +408,20 @@ def _execute(connection: sqlite3.Connection, sql: str, rows: Sequence[tuple[Any,
     if len(rows) == 1:
         return connection.execute(sql, rows[0]).rowcount
     return connection.executemany(sql, rows).rowcount
+
+
+def _complain(connection: sqlite3.Connection) -> list[str]:
+    complaints: list[str] = []
+    try:
+        for (text,) in connection.execute("PRAGMA integrity_check").fetchall():
+            complaints += [line for line in text.splitlines() if line != "ok" and not line.startswith("***")]
+        for table, _, parent, _ in connection.execute("PRAGMA foreign_key_check").fetchall():
+            complaints.append(f"a row of {table} belongs to no row of {parent}")
+    except sqlite3.OperationalError:
+        raise  # a lock or a failing disk says nothing about the file's content
+    except sqlite3.DatabaseError as error:
+        complaints.append(str(error))
+    return complaints
 
 
 def _is_repeat(write: RunWrite, fence: tuple[Any, ...]) -> bool:

@@ -17,6 +17,7 @@ from milepost.errors import (
 
 __all__ = ["is_busy", "translate"]
 
+_RECOVER: Final = "See how far with `milepost doctor`, and restore a copy or use `sqlite3 FILE .recover`."
 _PRIMARY: Final = 0xFF  # extended result codes carry the primary one in their low byte
 
 
@@ -32,6 +33,8 @@ def is_busy(error: sqlite3.Error) -> bool:
 
 def translate(error: sqlite3.Error, url: str) -> StoreError:
     """Return the error of ours that says what to do about a driver's error."""
+    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_IOERR_SHMSIZE:
+        return LedgerFull(url)  # the index beside the WAL could not grow
     match _code(error):
         case sqlite3.SQLITE_FULL:
             return LedgerFull(url)
@@ -42,12 +45,14 @@ def translate(error: sqlite3.Error, url: str) -> StoreError:
         case sqlite3.SQLITE_NOTADB:
             return NotALedger(url, "the file is not an SQLite database")
         case sqlite3.SQLITE_CORRUPT:
-            return LedgerUnreadable(url, "the database file is damaged (`milepost doctor` shows how)")
+            return LedgerUnreadable(url, "the database file is damaged", _RECOVER)
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return LedgerBusy(url, 0)
         case sqlite3.SQLITE_IOERR:
             return StoreUnavailable(f"The ledger {url} could not be read or written: {error}. Check the disk.")
         case sqlite3.SQLITE_TOOBIG:
             return StoreError(f"A value is too big for the ledger {url}: {error}. Store large data in a file.")
+        case None if "Could not decode to UTF-8" in str(error):  # the driver's own error, without a code
+            return LedgerUnreadable(url, "a text in the database file is damaged", _RECOVER)
         case _:
             return StoreError(f"The ledger {url} refused a statement: {error}.")

@@ -12,23 +12,44 @@ DELETE FROM runs WHERE run_id = :run_id AND finished_at IS NOT NULL;
 -- name: delete_unused_definitions
 DELETE FROM definitions WHERE NOT EXISTS (SELECT 1 FROM runs WHERE runs.hash = definitions.hash);
 
--- name: find_orphan_steps -> many
+-- name: find_open_steps -> many
 SELECT s.run_id, s.label, s.attempt, r.status FROM steps AS s
 JOIN runs AS r ON r.run_id = s.run_id
 WHERE s.status = 'running' AND r.finished_at IS NOT NULL
+ORDER BY s.run_id, s.label LIMIT :limit;
+
+-- name: find_broken_claims -> many
+-- A running run has exactly one open claim, every other run none.
+SELECT r.run_id, r.status, COUNT(a.run_id) FROM runs AS r
+LEFT JOIN attempts AS a ON a.run_id = r.run_id AND a.status = 'running'
+GROUP BY r.run_id, r.status
+HAVING COUNT(a.run_id) <> CASE WHEN r.status = 'running' THEN 1 ELSE 0 END
+ORDER BY r.run_id LIMIT :limit;
+
+-- name: find_unfinished_steps -> many
+SELECT s.run_id, s.label FROM steps AS s
+JOIN runs AS r ON r.run_id = s.run_id AND r.status = 'completed'
+GROUP BY s.run_id, s.label
+HAVING SUM(CASE WHEN s.status IN ('completed', 'skipped') THEN 1 ELSE 0 END) = 0
 ORDER BY s.run_id, s.label LIMIT :limit;
 
 -- name: find_completed_twice -> many
 SELECT run_id, label, COUNT(*) FROM steps
 WHERE status = 'completed' AND storage = 'inline'
 GROUP BY run_id, label HAVING COUNT(*) > 1
+ORDER BY run_id, label LIMIT :limit;
+
+-- name: find_loose_edges -> many
+SELECT e.run_id, e.upstream, e.downstream FROM edges AS e
+WHERE NOT EXISTS (SELECT 1 FROM steps AS s WHERE s.run_id = e.run_id AND s.label = e.upstream)
+    OR NOT EXISTS (SELECT 1 FROM steps AS s WHERE s.run_id = e.run_id AND s.label = e.downstream)
 LIMIT :limit;
 
 -- name: find_bad_times -> many
 SELECT run_id, label, attempt FROM steps WHERE finished_at < started_at LIMIT :limit;
 
 -- name: list_outputs_after -> many
--- Walk all stored outputs in pages, to hash them again.
-SELECT run_id, label, attempt, output, output_hash FROM steps
+-- Walk all stored outputs in pages, to hash them again: as bytes, since a damaged text may be no text.
+SELECT run_id, label, attempt, {output_bytes}, output_hash FROM steps
 WHERE output IS NOT NULL AND (run_id, label, attempt) > (:run_id, :label, :attempt)
 ORDER BY run_id, label, attempt LIMIT :limit;
