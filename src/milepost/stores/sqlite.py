@@ -10,41 +10,40 @@ all; a stale writer's rows are refused by the fence inside each statement.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, TypeVar, cast
 
-from milepost.errors import LeaseLost, RunExists, StoreConflict, StoreError
+from milepost.errors import StoreConflict, StoreError
 from milepost.model import Problem, Run
-from milepost.states import RunStatus
 from milepost.store import (
-    CheckpointWrite,
-    EdgeWrite,
     FaultHook,
-    NewRun,
-    ProgressWrite,
-    RunWrite,
-    StepWrite,
     Write,
 )
 from milepost.stores.checks import check_ledger
 from milepost.stores.reading import ReadingVerbs, to_run
-from milepost.stores.sql import Statement, load_statements
+from milepost.stores.sql import Statement, keep_given, load_statements
+from milepost.stores.sqlite_batch import ROW_TYPES, write_batch
 from milepost.stores.sqlite_connection import connect, migrate, patiently
 from milepost.stores.sqlite_errors import translate
 
 __all__ = ["SQLiteStore"]
 
-_ROW_TYPES: Final[dict[str, tuple[str, ...]]] = {
-    row.__name__: row._fields for row in (StepWrite, EdgeWrite, ProgressWrite, CheckpointWrite)
-}
 _FRAGMENTS: Final = {
     "run_columns": ", ".join(Run.__dataclass_fields__),
     "output_bytes": "CAST(output AS BLOB)",
 }
+
+# What a statement raises when it, or one of its values, cannot be: the driver refuses an integer of more
+# than 64 bits and a text with half a surrogate pair by Python's own errors.
+_REFUSALS: Final = (sqlite3.Error, OverflowError, UnicodeEncodeError)
+
+_DELETE_ROWS: Final = 20_000  # rows after which a transaction that deletes runs lets others write
 
 T = TypeVar("T")
 
@@ -55,7 +54,7 @@ def _load_sql() -> dict[str, str]:
 
 
 def _prepare(statement: Statement) -> str:
-    text = statement.numbered(_ROW_TYPES[statement.row]) if statement.row else statement.text
+    text = statement.numbered(ROW_TYPES[statement.row]) if statement.row else statement.text
     for fragment, sql in _FRAGMENTS.items():
         text = text.replace(f"{{{fragment}}}", sql)
     return text
@@ -90,18 +89,17 @@ class SQLiteStore(ReadingVerbs):
         self._is_memory = path == ":memory:"
         self._sql = _load_sql()
         self._write_lock = threading.Lock()
-        self._read_lock = self._write_lock if self._is_memory else threading.Lock()
+        self._read_lock = self._write_lock if self._is_memory or read_only else threading.Lock()
         options: dict[str, Any] = {"durability": durability, "is_memory": self._is_memory}
         self._writer = connect(path, path, read_only=read_only, **options)
         try:
             migrate(self._writer, path, read_only=read_only)
-            is_shared = self._is_memory or read_only
+            is_shared = self._read_lock is self._write_lock
             self._reader = self._writer if is_shared else connect(path, path, read_only=True, **options)
         except BaseException:
             self._writer.close()
             raise
-        if self._reader is self._writer:
-            self._read_lock = self._write_lock
+        _alive.add(self)
 
     # --- transactions ------------------------------------------------------------------------
 
@@ -145,7 +143,9 @@ class SQLiteStore(ReadingVerbs):
                 raise translate(error, self.url) from error
 
     def _rows(self, statement: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
-        return self._read(lambda reader: reader.execute(self._sql[statement], parameters).fetchall())
+        given = frozenset(name for name, value in parameters.items() if value is not None)
+        text = keep_given(self._sql[statement], given)
+        return self._read(lambda reader: reader.execute(text, parameters).fetchall())
 
     # --- writing -----------------------------------------------------------------------------
 
@@ -157,14 +157,14 @@ class SQLiteStore(ReadingVerbs):
             with self._write_lock:
                 try:
                     self._begin()
-                    outcomes = self._write(batch)
+                    outcomes = write_batch(self._writer, self._sql, batch)
                     self._commit()
                 except BaseException:
                     self._roll_back()
                     raise
                 else:
                     return outcomes
-        except sqlite3.Error as error:
+        except _REFUSALS as error:
             if len(batch) > 1:
                 # One write poisoned the transaction it shared: give each its own.
                 return list(chain.from_iterable(self.apply([write]) for write in batch))
@@ -189,124 +189,18 @@ class SQLiteStore(ReadingVerbs):
                 written = self._writer.execute(self._sql["end_step"], write.ends[0]).rowcount
                 if fault is not None and written:
                     fault("after_commit")
-        except sqlite3.Error:
+        except _REFUSALS:
             return False
         return written == 1
 
-    def _explain(self, error: sqlite3.Error, write: Write) -> Exception:
-        explained: Exception = translate(error, self.url)
-        if isinstance(write, NewRun) and isinstance(error, sqlite3.IntegrityError):
-            run = self.get_run(write.run_id)
-            if run is not None:
-                explained = RunExists(write.run_id)
+    def _explain(self, error: Exception, write: Write) -> Exception:
+        explained = (
+            translate(error, self.url)
+            if isinstance(error, sqlite3.Error)
+            else StoreError(f"The ledger {self.url} cannot hold a value of run {write.run_id}: {error}.")
+        )
         explained.__cause__ = error
         return explained
-
-    def _write(self, batch: Sequence[Write]) -> list[Exception | None]:
-        writer, sql = self._writer, self._sql
-        outcomes: list[Exception | None] = [None] * len(batch)
-        writes: list[tuple[int, RunWrite]] = []
-        starts: list[StepWrite] = []
-        ends: list[StepWrite] = []
-        edges: list[EdgeWrite] = []
-        for position, write in enumerate(batch):
-            if isinstance(write, NewRun):
-                outcomes[position] = self._insert_run(write)
-                continue
-            writes.append((position, write))
-            starts += write.starts
-            ends += write.ends
-            edges += write.edges
-        written = _execute(writer, sql["start_step"], starts) if starts else 0
-        if ends:
-            written += _execute(writer, sql["end_step"], ends)
-        if written < len(starts) + len(ends):
-            # The rare path. A row was refused: either it stands already (an idempotent repeat), or
-            # its writer is stale, and then nothing of it may count.
-            stale = self._find_stale(writes)
-            for position in stale:
-                write = batch[position]
-                outcomes[position] = LeaseLost(write.run_id, write.lease_epoch)  # type: ignore[union-attr]
-            edges = list(chain.from_iterable(w.edges for position, w in writes if position not in stale))
-        if edges:
-            _execute(writer, sql["insert_edge"], edges)
-        for position, write in writes:
-            if outcomes[position] is None and (write.end or write.progress or write.checkpoints):
-                outcomes[position] = self._write_rest(write)
-        return outcomes
-
-    def _write_rest(self, write: RunWrite) -> Exception | None:
-        writer, sql = self._writer, self._sql
-        if write.progress:
-            writer.executemany(sql["save_progress"], write.progress)
-        if write.checkpoints:
-            saved = writer.executemany(sql["save_checkpoint"], write.checkpoints).rowcount
-            if saved < len(write.checkpoints):
-                return LeaseLost(write.run_id, write.lease_epoch)
-        end = write.end
-        if end is None:
-            return None
-        parameters = {
-            "run_id": write.run_id,
-            "lease_epoch": write.lease_epoch,
-            "status": end.status.value,
-            "now": end.now,
-            "error_step": end.error_step,
-            "error_type": end.error_type,
-            "error_message": end.error_message,
-        }
-        if not writer.execute(sql["end_run"], parameters).rowcount:
-            fence = writer.execute(sql["get_fence"], parameters).fetchone()
-            if fence is None or fence[:2] != (end.status.value, write.lease_epoch) or fence[3] != end.now:
-                return LeaseLost(write.run_id, write.lease_epoch)
-        writer.execute(sql["end_attempt"], parameters)
-        if end.status != RunStatus.COMPLETED:
-            writer.execute(sql["cancel_open_steps"], parameters)
-            writer.execute(sql["save_run_traceback"], {"run_id": write.run_id, "error_traceback": end.error_traceback})
-        return None
-
-    def _find_stale(self, writes: Sequence[tuple[int, RunWrite]]) -> set[int]:
-        stale = set()
-        for position, write in writes:
-            fence = self._writer.execute(self._sql["get_fence"], {"run_id": write.run_id}).fetchone()
-            if (
-                fence is None
-                or fence[1] != write.lease_epoch
-                or (fence[0] != RunStatus.RUNNING.value and not _is_repeat(write, fence))
-            ):
-                stale.add(position)
-        return stale
-
-    def _insert_run(self, new: NewRun) -> Exception | None:
-        writer, sql = self._writer, self._sql
-        existing = writer.execute(sql["get_fence"], {"run_id": new.run_id}).fetchone()
-        if existing is not None:
-            is_repeat = existing[1:3] == (1, new.owner) and existing[0] == RunStatus.RUNNING.value
-            return None if is_repeat else RunExists(new.run_id)
-        parameters: dict[str, Any] = {
-            "run_id": new.run_id,
-            "workflow": new.workflow,
-            "version": new.version,
-            "hash": new.definition_hash,
-            "document": new.definition,
-            "kind": new.kind,
-            "owner": new.owner,
-            "now": new.now,
-            "lease_until": new.lease_until,
-            "lease_epoch": 1,
-            "attempt": 1,
-            "correlation_id": new.correlation_id,
-            "parent_run_id": new.parent_run_id,
-            "root_run_id": new.root_run_id or new.run_id,
-            "replay_of": new.replay_of,
-            "created_by": new.created_by,
-            "inputs": new.inputs,
-            "target": new.target,
-            "tags": new.tags,
-        }
-        for name in ("insert_definition", "insert_run", "insert_run_payload", "insert_attempt"):
-            writer.execute(sql[name], parameters)
-        return None
 
     def claim_run(
         self,
@@ -381,13 +275,18 @@ class SQLiteStore(ReadingVerbs):
 
     def delete_runs(self, before: int, limit: int) -> int:
         """Delete up to ``limit`` runs that finished before a time, each with all that belongs to it."""
+        deleted = 0
         with self._transaction() as writer:
             found = writer.execute(self._sql["list_expired_runs"], {"before": before, "limit": limit}).fetchall()
+            rows_before = writer.total_changes
             for (run_id,) in found:
                 writer.execute(self._sql["delete_run"], {"run_id": run_id})
-            if found:
+                deleted += 1
+                if writer.total_changes - rows_before > _DELETE_ROWS:
+                    break
+            if deleted:
                 writer.execute(self._sql["delete_unused_definitions"])
-        return len(found)
+        return deleted
 
     # --- health ------------------------------------------------------------------------------
 
@@ -398,16 +297,47 @@ class SQLiteStore(ReadingVerbs):
 
     def close(self) -> None:
         """Close both connections; a second call does nothing."""
+        with self._read_lock:
+            self._reader.close()
         with self._write_lock:
-            if self._reader is not self._writer:
-                self._reader.close()
             self._writer.close()
 
+    def _disown(self) -> None:
+        """Forget the connections, without closing them: they belong to the process that forked this one."""
+        _inherited.append((self._writer, self._reader))
+        self._writer = self._reader = cast("sqlite3.Connection", _Inherited(self.url))
+        self._write_lock = self._read_lock = threading.Lock()
 
-def _execute(connection: sqlite3.Connection, sql: str, rows: Sequence[tuple[Any, ...]]) -> int:
-    if len(rows) == 1:
-        return connection.execute(sql, rows[0]).rowcount
-    return connection.executemany(sql, rows).rowcount
+
+class _Inherited:
+    """Stands in a forked child for a connection of its parent."""
+
+    in_transaction = False
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def execute(self, *_: object) -> NoReturn:
+        raise StoreError(
+            f"The ledger {self._url} was opened by the process that forked this one, and a connection must not "
+            "cross a fork. Open it here as well: Ledger.open."
+        )
+
+    def close(self) -> None:
+        """Leave the parent's connection alone."""
+
+
+_alive: weakref.WeakSet[SQLiteStore] = weakref.WeakSet()
+_inherited: list[tuple[sqlite3.Connection, sqlite3.Connection]] = []  # kept, so that nothing closes them
+
+
+def _disown_all() -> None:
+    for store in list(_alive):
+        store._disown()  # noqa: SLF001 - the class's own hook
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_disown_all)
 
 
 def _complain(connection: sqlite3.Connection) -> list[str]:
@@ -422,8 +352,3 @@ def _complain(connection: sqlite3.Connection) -> list[str]:
     except sqlite3.DatabaseError as error:
         complaints.append(str(error))
     return complaints
-
-
-def _is_repeat(write: RunWrite, fence: tuple[Any, ...]) -> bool:
-    # The run ended under this very epoch: only a repeat of the write that ended it may pass.
-    return write.end is not None and (fence[0], fence[3]) == (write.end.status.value, write.end.now)

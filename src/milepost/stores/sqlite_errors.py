@@ -54,5 +54,7 @@ def translate(error: sqlite3.Error, url: str) -> StoreError:
             return StoreError(f"A value is too big for the ledger {url}: {error}. Store large data in a file.")
         case None if "Could not decode to UTF-8" in str(error):  # the driver's own error, without a code
             return LedgerUnreadable(url, "a text in the database file is damaged", _RECOVER)
+        case None if "closed database" in str(error):
+            return StoreError(f"The ledger {url} has been closed. Open it again: Ledger.open.")
         case _:
             return StoreError(f"The ledger {url} refused a statement: {error}.")
