@@ -2,7 +2,8 @@
 
 A statement begins with ``-- name: verb_noun``; ``-> one`` and ``-> many`` say what it returns. A
 name followed by a row type in parentheses is bound from a tuple of that type: its parameters are
-numbered by the type's fields, which spares the hot path a dictionary per row.
+numbered by the type's fields, which spares the hot path a dictionary per row. A line that ends in
+``-- if :name`` counts only where that parameter is given.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from functools import cache
 from importlib import resources
 from typing import Final
 
-__all__ = ["Statement", "load_migrations", "load_statements"]
+__all__ = ["Statement", "keep_given", "load_migrations", "load_statements"]
 
 _HEAD: Final = re.compile(r"^-- name: (?P<name>\w+)(?: \((?P<row>\w+)\))?(?: -> (?P<returns>one|many))?$", re.MULTILINE)
 _PARAM: Final = re.compile(r"(?<![:\w]):([a-z_]+)")
 _COMMENT: Final = re.compile(r"^\s*--.*\n?", re.MULTILINE)
+_OPTIONAL: Final = re.compile(r"^(?P<line>.*?)\s*-- if :(?P<name>\w+)\n", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,17 @@ class Statement:
             ValueError: The statement names a parameter that is not a field.
         """
         return _PARAM.sub(lambda match: f"?{fields.index(match[1]) + 1}", self.text)
+
+
+@cache
+def keep_given(text: str, given: frozenset[str]) -> str:
+    r"""Return a statement's text without the optional lines whose parameter is not given.
+
+    Example:
+        >>> keep_given("WHERE 1 = 1\n  AND a = :a -- if :a\n  AND b = :b -- if :b\n", frozenset({"b"}))
+        'WHERE 1 = 1\n  AND b = :b\n'
+    """
+    return _OPTIONAL.sub(lambda match: f"{match['line']}\n" if match["name"] in given else "", text)
 
 
 @cache

@@ -21,10 +21,7 @@ from typing import Any, Final, NoReturn, TypeVar, cast
 
 from milepost.errors import StoreConflict, StoreError
 from milepost.model import Problem, Run
-from milepost.store import (
-    FaultHook,
-    Write,
-)
+from milepost.store import FaultHook, RunWrite, Write
 from milepost.stores.checks import check_ledger
 from milepost.stores.reading import ReadingVerbs, to_run
 from milepost.stores.sql import Statement, keep_given, load_statements

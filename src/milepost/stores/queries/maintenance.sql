@@ -1,9 +1,14 @@
 -- Retention and self-checks.
 
 -- name: list_expired_runs -> many
--- Finished runs older than the limit, oldest first. Children go with their parent, so only tops count.
+-- Finished runs older than the limit, oldest first. Children go with their parent, so only tops count,
+-- and only those whose whole family has finished.
 SELECT run_id FROM runs
 WHERE finished_at IS NOT NULL AND finished_at < :before AND parent_run_id IS NULL
+    AND NOT EXISTS (
+        SELECT 1 FROM runs AS child
+        WHERE child.root_run_id = runs.run_id AND child.parent_run_id IS NOT NULL AND child.finished_at IS NULL
+    )
 ORDER BY finished_at LIMIT :limit;
 
 -- name: delete_run

@@ -11,13 +11,15 @@ FROM run_payloads WHERE run_id = :run_id;
 SELECT document FROM definitions WHERE hash = :hash;
 
 -- name: list_runs -> many
--- Newest first, one page: the next begins below (:before_at, :before_id).
+-- Newest first, one page: the next begins below (:before_at, :before_id). A condition that is not
+-- asked for is left out of the text, because a test for NULL would keep the planner from every index.
 SELECT {run_columns} FROM runs
-WHERE (CAST(:status AS TEXT) IS NULL OR status = :status)
-    AND (CAST(:workflow AS TEXT) IS NULL OR workflow = :workflow)
-    AND (CAST(:since AS BIGINT) IS NULL OR created_at >= :since)
-    AND (CAST(:parent_run_id AS TEXT) IS NULL OR parent_run_id = :parent_run_id)
-    AND (CAST(:before_at AS BIGINT) IS NULL OR (created_at, run_id) < (:before_at, :before_id))
+WHERE 1 = 1
+    AND status = :status                                      -- if :status
+    AND workflow = :workflow                                  -- if :workflow
+    AND parent_run_id = :parent_run_id                        -- if :parent_run_id
+    AND created_at >= :since                                  -- if :since
+    AND (created_at, run_id) < (:before_at, :before_id)       -- if :before_at
 ORDER BY created_at DESC, run_id DESC
 LIMIT :limit;
 
