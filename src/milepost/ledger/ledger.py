@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 import weakref
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -21,7 +19,7 @@ from milepost.errors import (
     ValueNotRestorable,
     did_you_mean,
 )
-from milepost.ledger.group_commit import GroupCommit
+from milepost.ledger.shared import SharedStore, share_store
 from milepost.model import Attempt, Checkpoint, Edge, Problem, Run, RunPayload, StepAttempt, Storage
 from milepost.states import RunStatus
 from milepost.store import FaultHook, RunFilter, Store
@@ -33,9 +31,6 @@ DEFAULT_FILE: Final = "milepost.db"
 DEFAULT_LEASE: Final = 30.0  # seconds
 ENVIRONMENT: Final = "MILEPOST_LEDGER"
 _DELETE_BATCH: Final = 100  # runs per transaction: long enough to be cheap, short enough to let others in
-
-_open: weakref.WeakValueDictionary[tuple[Any, ...], Ledger] = weakref.WeakValueDictionary()
-_open_lock = threading.Lock()
 
 
 def default_ledger() -> str:
@@ -52,16 +47,23 @@ class Ledger:
         []
     """
 
-    def __init__(self, store: Store, *, clock: Clock | None = None, lease: float = DEFAULT_LEASE) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        clock: Clock | None = None,
+        lease: float = DEFAULT_LEASE,
+        shared: SharedStore | None = None,
+    ) -> None:
         """Put a ledger on an open store; users call :meth:`open`."""
         self.store = store
         self.clock: Clock = clock or SystemClock()
         self.lease = lease
-        self._committer = GroupCommit(store)
-        self.commit = self._committer.commit
-        self.commit_many = self._committer.commit_many
-        self.commit_async = self._committer.commit_async
-        self._close = weakref.finalize(self, _close, self._committer, store)
+        shared = shared or SharedStore(store)
+        self.commit = shared.committer.commit
+        self.commit_many = shared.committer.commit_many
+        self.commit_async = shared.committer.commit_async
+        self._close = weakref.finalize(self, shared.give_back)
 
     @classmethod
     def open(
@@ -76,7 +78,8 @@ class Ledger:
     ) -> Ledger:
         """Open a ledger by path or URL, creating the file where there is none.
 
-        In one process the same file is opened once: callers share the ledger, and so its commits.
+        In one process the same file is opened once: callers share it, and so its commits, and each
+        closes its own ledger without closing it for the others. After a fork, the child opens its own.
 
         Args:
             url: A path, ``sqlite:///path`` or ``":memory:"``; None means the environment's
@@ -106,13 +109,8 @@ class Ledger:
         if path == ":memory:" or clock is not None or fault is not None:
             return cls(_open_store(path, fault=fault, **options), clock=clock, lease=lease)
         path = os.path.abspath(path)  # a later chdir must not change what is meant
-        with _open_lock:
-            key = (os.getpid(), path, durability, read_only, lease, _identity(path))
-            ledger = _open.get(key)
-            if ledger is None or not ledger.is_open:
-                ledger = cls(_open_store(path, **options), lease=lease)
-                _open[(*key[:-1], _identity(path))] = ledger
-            return ledger
+        shared = share_store(path, lambda file: _open_store(file, **options), (durability, read_only, lease))
+        return cls(shared.store, lease=lease, shared=shared)
 
     @property
     def url(self) -> str:
@@ -125,7 +123,7 @@ class Ledger:
         return self._close.alive
 
     def close(self) -> None:
-        """Give the file back; a second call does nothing. A ledger nobody holds closes itself."""
+        """Give the file back; a second call does nothing. A ledger that nobody holds closes itself."""
         self._close()
 
     def __enter__(self) -> Self:
@@ -326,11 +324,6 @@ def _not_kept(label: str) -> ValueNotRestorable:
     return ValueNotRestorable("transient", "$", f"step {label!r} is transient, so nothing was kept", "run it again")
 
 
-def _close(committer: GroupCommit, store: Store) -> None:
-    committer.close()
-    store.close()
-
-
 def _path_of(url: str | os.PathLike[str] | None) -> str:
     text = os.fsdecode(url) if url is not None else default_ledger()
     if not text:
@@ -344,15 +337,6 @@ def _path_of(url: str | os.PathLike[str] | None) -> str:
     if "://" in text:
         raise ConfigurationError(f"{text!r} is not a ledger URL this version knows. Use a path or sqlite:///path.")
     return text
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    # A file that was deleted and made again under the same name is another ledger.
-    try:
-        status = Path(path).stat()
-    except (OSError, ValueError):  # ValueError: a NUL in the path
-        return None
-    return status.st_dev, status.st_ino
 
 
 def _open_store(path: str, **options: Any) -> Store:

@@ -7,6 +7,7 @@ is late only makes others wait less for a takeover. It ends when no run is left.
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from milepost.errors import LeaseLost, MilepostError, RunBusy, StoreError
 from milepost.ledger import Ledger
 from milepost.runtime.owner import current_owner
 from milepost.runtime.session import RunSession
+from milepost.store import Store
 
 __all__ = ["Keeper", "executing", "is_executing_here", "keeper_of"]
 
@@ -24,18 +26,30 @@ TICK: Final = 0.1  # seconds between flushes
 _CANCEL_TICKS: Final = 5  # ticks between looks for cancel requests
 _LINGER_TICKS: Final = 20  # idle ticks before the thread ends
 
-_keepers: weakref.WeakKeyDictionary[Ledger, Keeper] = weakref.WeakKeyDictionary()
+_keepers: weakref.WeakKeyDictionary[Store, Keeper] = weakref.WeakKeyDictionary()
 _executing: set[str] = set()
 _lock = threading.Lock()
 
 
 def keeper_of(ledger: Ledger) -> Keeper:
-    """Return the ledger's keeper in this process."""
+    """Return the keeper of the ledger's store in this process."""
     with _lock:
-        keeper = _keepers.get(ledger)
+        keeper = _keepers.get(ledger.store)
         if keeper is None:
-            keeper = _keepers[ledger] = Keeper()
+            keeper = _keepers[ledger.store] = Keeper()
         return keeper
+
+
+def _begin_again() -> None:
+    # A forked child executes none of its parent's runs, and their keepers' threads are not in it.
+    global _lock  # noqa: PLW0603 - another thread of the parent may have held it at the fork
+    _lock = threading.Lock()
+    _executing.clear()
+    _keepers.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_again)
 
 
 @contextmanager
