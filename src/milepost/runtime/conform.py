@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from milepost.errors import OutputMismatch
 
-__all__ = ["annotation_name", "return_check"]
+__all__ = ["annotation_name", "return_check", "show"]
 
 Check = Callable[[Any], None]
 
@@ -113,7 +113,19 @@ class _PydanticCheck:
         return lambda value, strict: value  # an annotation nobody can check promises nothing
 
 
+def show(value: Any) -> str:
+    """Return a value's repr in one short line, whatever its ``__repr__`` does.
+
+    Example:
+        >>> show([1, 2]), len(show("x" * 100))
+        ('[1, 2]', 60)
+    """
+    try:
+        text = " ".join(repr(value).split())
+    except Exception as error:
+        return f"<no repr: {type(error).__name__} in __repr__>"
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
 def _told(value: Any) -> str:
-    text = repr(value)
-    shown = text if len(text) <= 60 else text[:57] + "..."
-    return f"{type(value).__qualname__} {shown}" if value is not None else "None"
+    return f"{type(value).__qualname__} {show(value)}" if value is not None else "None"

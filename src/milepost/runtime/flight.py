@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from milepost.engine import Call
@@ -14,10 +15,13 @@ class Flight:
 
     The body's thread writes ``value``, ``text``, ``error``, ``is_final`` and ``finished_at`` and
     then hands the flight back; until then they belong to it. ``stop_reason`` and ``is_abandoned``
-    are written by the driver only; ``progress`` by the body only.
+    are written by the driver and the keeper only; ``progress`` by the body only. ``attempt`` is the
+    call's number at the start: the call itself goes on to the next attempt while the keeper may
+    still be writing about this one.
     """
 
     __slots__ = (
+        "attempt",
         "call",
         "deadline",
         "error",
@@ -25,20 +29,24 @@ class Flight:
         "handle",
         "hash",
         "is_abandoned",
+        "is_away",
         "is_final",
         "is_written",
         "progress",
         "progress_sent",
+        "reports_start",
         "seq",
         "started_at",
         "stop_reason",
         "text",
+        "timer",
         "value",
     )
 
     def __init__(self, call: Call, seq: int, started_at: int) -> None:
         """Begin an attempt."""
         self.call = call
+        self.attempt = call.attempt
         self.seq = seq
         self.started_at = started_at
         self.finished_at = 0
@@ -48,9 +56,12 @@ class Flight:
         self.error: BaseException | None = None
         self.is_final = False  # no retry, whatever the policy says
         self.is_written = False  # its start row is in the ledger
+        self.is_away = False  # its body was handed to a thread, an executor or a task, and comes back from there
         self.is_abandoned = False  # nobody waits for its result any more
         self.stop_reason: str | None = None
         self.progress: tuple[int | None, int | None, str | None] | None = None
         self.progress_sent: object = None
         self.deadline: float | None = None
+        self.timer: asyncio.TimerHandle | None = None  # what ends it at its deadline, on an event loop
+        self.reports_start = False  # its handle says when an executor takes it up
         self.handle: Any = None  # what can cancel it: a future or a task

@@ -18,7 +18,6 @@ Invariants:
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -28,11 +27,12 @@ from milepost.graph import ELEMENT_MARK, Graph
 from milepost.ledger import Ledger
 from milepost.model import StepKind, Storage
 from milepost.runtime.flight import Flight
+from milepost.runtime.landing import describe_error, take_value
 from milepost.runtime.progress import Progress
 from milepost.runtime.riding import Riding, Waiting
 from milepost.states import RunStatus, StepStatus
 from milepost.store import EdgeWrite, ProgressWrite, RunEnd, RunWrite, StepWrite
-from milepost.values import content_hash, encode
+from milepost.values import encode
 
 __all__ = ["RIDING_LIMIT", "RunSession"]
 
@@ -71,6 +71,7 @@ class RunSession:
         self.error: BaseException | None = None  # the first failure, as the step raised it
         self.end: RunEnd | None = None  # how the run ends, once that is decided
         self.is_over = False  # ... and once it is durable
+        self._stop_message: str | None = None  # what bodies hear when they ask whether to go on
         self._seq = seq
         self._now = ledger.clock.now
         self._open: dict[str, Flight] = {}
@@ -87,6 +88,7 @@ class RunSession:
         self._seq += 1
         flight = Flight(call, self._seq, self._now())
         self._open[call.label] = flight
+        flight.stop_reason = self._stop_message  # read after the line above: a stop in between is missed by neither
         node = self.progress.node(call.node.index)
         node.running += 1
         if node.started_at is None:
@@ -96,7 +98,7 @@ class RunSession:
 
     def refuse_second_start(self, flight: Flight) -> bool:
         """Fail an ``at_most_once`` flight that an earlier attempt may have run; return whether it was."""
-        if flight.call.attempt == 1:
+        if flight.attempt == 1:
             return False
         self.fail(flight, AtMostOnceInterrupted(flight.call.label, self.run_id))
         flight.is_final = True
@@ -109,19 +111,7 @@ class RunSession:
 
     def accept(self, flight: Flight, value: Any) -> None:
         """Take a body's value: check it against the annotation and encode it."""
-        node = flight.call.node
-        check = node.body.check
-        try:
-            if check is not None:
-                check(value)
-            if not node.transient:
-                text = encode(value)
-                flight.text = text
-                flight.hash = content_hash(text)
-            flight.value = value
-        except MilepostError as error:
-            flight.error = error
-            flight.is_final = True  # running the body again would only repeat its side effects
+        take_value(flight, value)
         flight.finished_at = self._now()
 
     def fail(self, flight: Flight, error: BaseException) -> None:
@@ -165,13 +155,15 @@ class RunSession:
                 is_pure = False
                 rows.append(self._end_row(flight, _FAILED))
                 delay = execution.failed(call, error, final=flight.is_final, now=now, draw=draw)
-                if delay is None:
+                if self._is_cancelled(error):
+                    shown.status = StepStatus.CANCELLED
+                elif delay is None:
                     self._note_failure(error, shown, flight.finished_at)
                 else:
                     shown.retries += 1
         if execution.marks:
             is_pure = self._take_marks(rows, edges) and is_pure
-        if execution.is_finished and (self.stop_reason is None or execution.is_completed):
+        if self._is_decided:
             return self._final_write(rows, edges)
         riding = self._riding
         if is_pure:
@@ -183,6 +175,11 @@ class RunSession:
             riding.add((), edges)
         return RunWrite(self.run_id, self.lease_epoch, ends=rows)
 
+    def record(self, flights: Sequence[Flight]) -> RunWrite:
+        """Return the write of these outcomes alone, for a driver that was interrupted while it settled them."""
+        rows = [self._end_row(flight, _COMPLETED if flight.error is None else _FAILED) for flight in flights]
+        return RunWrite(self.run_id, self.lease_epoch, ends=rows)
+
     def restore_edges(self, edges: Sequence[EdgeWrite]) -> None:
         """Write edges again that were waiting when an earlier process died."""
         self._riding.add((), edges)
@@ -192,7 +189,7 @@ class RunSession:
         rows: list[StepWrite] = []
         edges: list[EdgeWrite] = []
         self._take_marks(rows, edges)
-        if self.execution.is_finished:
+        if self._is_decided:
             return self._final_write(rows, edges)
         return RunWrite(self.run_id, self.lease_epoch, ends=rows, edges=edges) if rows else None
 
@@ -212,7 +209,7 @@ class RunSession:
                 done, total, message = flight.progress
                 call = flight.call
                 progress.append(
-                    ProgressWrite(self.run_id, call.label, call.attempt, self.lease_epoch, done, total, message)
+                    ProgressWrite(self.run_id, call.label, flight.attempt, self.lease_epoch, done, total, message)
                 )
                 self.progress.node(call.node.index).message = message
         waiting = self._riding.look()
@@ -267,8 +264,26 @@ class RunSession:
         if self.stop_reason is None:
             self.stop_reason = (error_type, message)
         self.execution.halt()
-        for flight in list(self._open.values()):
-            flight.stop_reason = message
+        self._tell_bodies(message)
+
+    def lose(self, error: MilepostError) -> None:
+        """Note that nothing can be written any more, and tell the bodies that listen."""
+        self.lost = error
+        self._tell_bodies("its run can no longer be recorded here")
+
+    def abandon(self) -> None:
+        """Leave behind what is still in the air: nobody takes its outcome any more."""
+        self._tell_bodies("its run can no longer be recorded here")
+        for flight in self.open_flights:
+            flight.is_abandoned = True
+            if flight.handle is not None:
+                flight.handle.cancel()
+
+    def _tell_bodies(self, message: str) -> None:
+        if self._stop_message is None:
+            self._stop_message = message
+        for flight in self.open_flights:
+            flight.stop_reason = flight.stop_reason or message
 
     @property
     def open_flights(self) -> list[Flight]:
@@ -283,7 +298,7 @@ class RunSession:
         return StepWrite(
             self.run_id,
             call.label,
-            call.attempt,
+            flight.attempt,
             flight.seq,
             self.lease_epoch,
             StepKind.STEP if call.map is None else StepKind.ELEMENT,
@@ -309,13 +324,13 @@ class RunSession:
         if error is None:
             error_type = message = trace = None
         else:
-            error_type, message, trace = _told(error)
-            if isinstance(error, StepCancelled) and flight.stop_reason is not None:
+            error_type, message, trace = describe_error(error)
+            if self._is_cancelled(error):
                 status = _CANCELLED
         return StepWrite(
             self.run_id,
             call.label,
-            call.attempt,
+            flight.attempt,
             flight.seq,
             self.lease_epoch,
             StepKind.ELEMENT if is_element else StepKind.STEP,
@@ -365,10 +380,11 @@ class RunSession:
             shown.status, shown.total = StepStatus.RUNNING, mark.total
             shown.started_at = shown.started_at or now
         else:
-            status, finished_at = _FAILED, now
             assert mark.error is not None
-            error_type, message, trace = _told(mark.error)
-            self._note_failure(mark.error, shown, now)
+            status, finished_at = (_CANCELLED if self._is_cancelled(mark.error) else _FAILED), now
+            error_type, message, trace = describe_error(mark.error)
+            if status == _FAILED:
+                self._note_failure(mark.error, shown, now)
         if index not in self._map_seq:
             self._seq += 1
             self._map_seq[index] = (self._seq, now)
@@ -396,6 +412,15 @@ class RunSession:
 
     # --- the end -----------------------------------------------------------------------------
 
+    @property
+    def _is_decided(self) -> bool:
+        """Whether the run has come to its own end: everything completed, or a failure with nothing left in the air."""
+        execution = self.execution
+        return execution.is_completed or (execution.is_finished and self.stop_reason is None)
+
+    def _is_cancelled(self, error: BaseException) -> bool:
+        return isinstance(error, StepCancelled) and self._stop_message is not None
+
     def _note_failure(self, error: BaseException, shown: Any, now: int) -> None:
         shown.failed += 1
         shown.status = StepStatus.FAILED
@@ -411,7 +436,7 @@ class RunSession:
             self.end = RunEnd(RunStatus.COMPLETED, now)
         else:
             assert failure is not None
-            error_type, message, trace = _told(failure.error)
+            error_type, message, trace = describe_error(failure.error)
             self.end = RunEnd(RunStatus.FAILED, now, failure.label, error_type, message, trace)
         write.end = self.end
         return write
@@ -430,12 +455,3 @@ class RunSession:
             shown.done = shown.total
         for index, elements in history.elements.items():
             self.progress.node(index).done = len(elements)
-
-
-def _told(error: BaseException) -> tuple[str, str, str]:
-    trace = "".join(traceback.format_exception(error))
-    try:
-        message = str(error)
-    except Exception as second:
-        message = f"<no message: {type(second).__name__} in __str__>"
-    return type(error).__qualname__, message, trace

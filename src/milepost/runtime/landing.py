@@ -1,0 +1,68 @@
+"""What a body made or raised: checked, encoded, and told in words that the ledger can keep."""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+from typing import Any
+
+from milepost.errors import ConfigurationError, OutputMismatch, ValueNotStorable
+from milepost.runtime.flight import Flight
+from milepost.values import content_hash, encode
+
+__all__ = ["describe_error", "storable_text", "take_value"]
+
+
+def take_value(flight: Flight, value: Any) -> None:
+    """Put a body's value on its flight, checked against the annotation and encoded.
+
+    A value that does not pass is the flight's final error: running the body again would only repeat
+    its side effects. Never raises, whatever the value's own methods do: nobody would hear of it.
+    """
+    node = flight.call.node
+    check = node.body.check
+    try:
+        if check is not None:
+            check(value)
+        if not node.transient:
+            text = encode(value)
+            flight.text = text
+            flight.hash = content_hash(text)
+        flight.value = value
+    except Exception as error:
+        flight.error = _named(flight.call.label, value, error)
+        flight.is_final = True
+
+
+def _named(label: str, value: Any, error: Exception) -> Exception:
+    """Return the error with the step's label in it."""
+    if inspect.iscoroutine(value):
+        value.close()
+        return ConfigurationError(
+            f"Step {label!r} returned a coroutine that nobody awaits. Make its function an async def, or await in it."
+        )
+    if isinstance(error, ValueNotStorable):
+        return ValueNotStorable(error.type_name, error.path, error.reason, step=label)
+    if isinstance(error, OutputMismatch):
+        return OutputMismatch(label, error.annotation, error.detail)
+    return error
+
+
+def describe_error(error: BaseException) -> tuple[str, str, str]:
+    """Return the type, the message and the traceback of an error as text that can be stored."""
+    try:
+        message = str(error)
+    except Exception as second:
+        message = f"<no message: {type(second).__name__} in __str__>"
+    trace = "".join(traceback.format_exception(error))
+    return type(error).__qualname__, storable_text(message), storable_text(trace)
+
+
+def storable_text(text: str) -> str:
+    r"""Return text that UTF-8 can carry: half a character, as in undecodable file names, is spelt out.
+
+    Example:
+        >>> storable_text("caf\udce9") == r"caf\udce9"
+        True
+    """
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
