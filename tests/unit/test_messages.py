@@ -67,7 +67,7 @@ def test_a_function_that_no_name_leads_to_is_refused_by_a_process_pool_with_the_
     with ProcessPoolExecutor(1) as pool:
         run = dag.run(ledger=ledger, executor=pool)
     assert run.error is not None
-    assert run.error.startswith("ConfigurationError: Step 'lambda' cannot run in another process")
-    assert run.error.endswith("Move it there, or run the step in threads.")
+    assert run.error.startswith("ConfigurationError: Step 'local' cannot run on its executor: ")
+    assert run.error.endswith("Define it with def at the top level of a module.")
     assert len(ledger.list_steps(run.run_id)) == 1
     assert not ran.exists()

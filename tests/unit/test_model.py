@@ -28,7 +28,9 @@ def test_ids_made_later_sort_later_and_ids_of_one_moment_differ():
     assert len({new_run_id(5) for _ in range(1000)}) == 1000
 
 
-@pytest.mark.parametrize("run_id", ["a", "0", "nightly-2024.01.31_b:7", "x" * 128, "018bcfe5-6800-7000-8000-000000000000"])
+@pytest.mark.parametrize(
+    "run_id", ["a", "0", "nightly-2024.01.31_b:7", "x" * 128, "018bcfe5-6800-7000-8000-000000000000"]
+)
 def test_a_proper_run_id_is_returned_as_it_is(run_id: str):
     assert check_run_id(run_id) == run_id
 

@@ -10,10 +10,11 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
+from functools import partial
 from typing import Any, cast
 
-from milepost.errors import StepTimedOut
-from milepost.runtime.bodies import call_here, prepare, submit_to
+from milepost.errors import MilepostError, StepTimedOut
+from milepost.runtime.bodies import call_here, is_queued, prepare, submit_to
 from milepost.runtime.flight import Flight
 from milepost.runtime.keeper import keeper_of
 from milepost.runtime.session import RunSession
@@ -44,6 +45,8 @@ class AsyncDriver:
         self._news = asyncio.Event()
         self._threads: BodyThreads | None = None
         self._inline: asyncio.Task[Any] | None = None  # the driver's own task, while it awaits a body
+        self._has_cancelled_inline = False  # ... and the keeper's news cancelled it
+        self._cancels_before = 0  # requests to cancel the driver's task that others made before it drove
         self._clock = session.ledger.clock
         self._draw = random.random
 
@@ -57,18 +60,21 @@ class AsyncDriver:
             StoreError: The ledger cannot be written; the run stays resumable.
         """
         session = self._session
+        self._cancels_before = _cancels()
         keeper = keeper_of(session.ledger)
         keeper.watch(session, self._wake_from_thread)
         try:
             await self._commit(session.opening_write())
             await self._work()
         except (KeyboardInterrupt, SystemExit, asyncio.CancelledError) as error:
-            await self._finish_stop(type(error).__name__, "the process was interrupted")
+            try:
+                await self._finish_stop(type(error).__name__, "the process was interrupted")
+            except MilepostError as unrecorded:
+                error.add_note(f"The run could not be marked as cancelled: {unrecorded}")
             raise
         finally:
             keeper.release(session)
-            for flight in session.open_flights:
-                flight.is_abandoned = True
+            session.abandon()  # only where the ledger failed is anything left
             if self._threads is not None:
                 self._threads.close()
 
@@ -94,30 +100,44 @@ class AsyncDriver:
             body = prepare(session, flight)
             if not call.node.body.is_async:
                 self._submit_sync(flight, body)
-            elif execution.running == 1 and not execution.has_ready:
+            elif self._is_alone:
                 await self._await_here(flight, body)
             else:
-                task = self._loop.create_task(self._fly(flight, body))
-                flight.handle = task
-                task.add_done_callback(lambda _, flight=flight: self._land(flight))  # type: ignore[misc]
+                flight.is_away = True
+                flight.handle = self._loop.create_task(self._fly(flight, body))
+                flight.handle.add_done_callback(partial(self._land_task, flight))
+
+    @property
+    def _is_alone(self) -> bool:
+        """Whether the flight that has just begun is the only thing to do until it ends."""
+        session, execution = self._session, self._session.execution
+        if execution.running > 1 or session.stop_reason is not None or session.lost is not None:
+            return False  # asked to stop while its start was committed: a task can be told, this one no more
+        return self._limit == 1 or not (execution.has_ready or execution.next_due() is not None)
 
     # --- bodies ------------------------------------------------------------------------------
 
     async def _await_here(self, flight: Flight, body: Callable[[], Any]) -> None:
-        task = self._inline = asyncio.current_task()
-        assert task is not None
+        self._inline = asyncio.current_task()
         try:
-            await self._fly(flight, body)
+            await self._fly(flight, body, self._cancels_before)
         except asyncio.CancelledError:
-            # Either somebody cancelled the driver (raise on), or the keeper asked the run to stop.
-            if self._session.stop_reason is None or task.uncancel() > 0:
-                raise
+            self._take_back_cancel()
+            if _cancels() > self._cancels_before:
+                raise  # somebody else cancelled the driver
             return
         finally:
+            self._take_back_cancel()
             self._inline = None
         await self._settle([flight])
 
-    async def _fly(self, flight: Flight, body: Callable[[], Any]) -> None:
+    def _take_back_cancel(self) -> None:
+        # Whoever awaits the driver counts requests to cancel its task (asyncio.timeout does): ours must not stay.
+        if self._has_cancelled_inline and self._inline is not None:
+            self._has_cancelled_inline = False
+            self._inline.uncancel()
+
+    async def _fly(self, flight: Flight, body: Callable[[], Any], cancels_before: int = 0) -> None:
         """Await an async body and put its outcome on the flight."""
         session = self._session
         timeout = flight.call.node.body.timeout
@@ -127,8 +147,7 @@ class AsyncDriver:
             else:
                 value = await self._fly_within(flight, body, timeout)
         except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if flight.stop_reason is not None or (task is not None and task.cancelling()):
+            if flight.stop_reason is not None or _cancels() > cancels_before:
                 raise
             session.fail(flight, error)  # the body cancelled itself: its failure, not our interrupt
         except BaseException as error:
@@ -158,13 +177,17 @@ class AsyncDriver:
                 call_here(session, flight, body)
                 self._land_from_thread(flight)
 
+            flight.is_away = True
             self._threads.submit(work)
         timeout = flight.call.node.body.timeout
-        if timeout is not None:
-            self._loop.call_later(timeout, self._expire, flight, timeout)
+        if timeout is not None and not flight.finished_at:
+            flight.timer = self._loop.call_later(timeout, self._expire, flight, timeout)
 
     def _expire(self, flight: Flight, timeout: float) -> None:
         if flight.finished_at or flight.is_abandoned:
+            return
+        if is_queued(flight):
+            flight.timer = self._loop.call_later(timeout, self._expire, flight, timeout)
             return
         flight.is_abandoned = True  # its thread may go on; what it brings comes too late
         flight.stop_reason = f"it exceeded its timeout of {timeout:g} s"
@@ -177,9 +200,16 @@ class AsyncDriver:
     # --- waiting -----------------------------------------------------------------------------
 
     def _land(self, flight: Flight) -> None:
+        if flight.timer is not None:
+            flight.timer.cancel()  # or the loop would hold the value until the deadline
         if not flight.is_abandoned:
             self._landed.append(flight)
             self._news.set()
+
+    def _land_task(self, flight: Flight, _: asyncio.Task[None]) -> None:
+        if not flight.finished_at and flight.stop_reason is None:  # somebody cancelled the task, and it was not us
+            self._session.fail(flight, asyncio.CancelledError("the step's task was cancelled"))
+        self._land(flight)
 
     def _land_from_thread(self, flight: Flight) -> None:
         try:
@@ -195,7 +225,10 @@ class AsyncDriver:
 
     def _wake(self) -> None:
         self._news.set()
-        if self._inline is not None and self._session.stop_reason is not None:
+        session = self._session
+        must_stop = session.stop_reason is not None or session.lost is not None
+        if must_stop and self._inline is not None and not self._has_cancelled_inline:
+            self._has_cancelled_inline = True
             self._inline.cancel()
 
     async def _wait(self) -> list[Flight]:
@@ -247,27 +280,35 @@ class AsyncDriver:
     async def _stop(self, error_type: str, message: str) -> None:
         session = self._session
         session.ask_to_stop(error_type, message)
-        in_the_air = [flight for flight in session.open_flights if not flight.is_abandoned]
-        for flight in in_the_air:
+        waited = [flight for flight in session.open_flights if flight.is_away and not flight.is_abandoned]
+        for flight in waited:
             if flight.handle is not None:
                 flight.handle.cancel()
-        # Only bodies in threads or executors are worth waiting for: the others are cancelled now.
-        waited = [flight for flight in in_the_air if not isinstance(flight.handle, asyncio.Task)]
-        waited = [flight for flight in waited if not flight.call.node.body.is_async]
         deadline = self._loop.time() + GRACE
-        while waited and not session.is_over and self._loop.time() < deadline:
-            try:
-                async with asyncio.timeout_at(deadline):
-                    await self._news.wait()
-            except TimeoutError:
-                break
-            self._news.clear()
+        while waited and not session.is_over:
             landed, self._landed = self._landed, []
             waited = [flight for flight in waited if flight not in landed]
             await self._settle([flight for flight in landed if flight.finished_at and flight.error is None])
+            if not landed and not await self._hears_until(deadline):
+                break
         if not session.is_over:
             await asyncio.to_thread(self._end_early, error_type, message)
+
+    async def _hears_until(self, deadline: float) -> bool:
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._news.wait()
+        except TimeoutError:
+            return False
+        self._news.clear()
+        return True
 
     def _end_early(self, error_type: str, message: str) -> None:
         session = self._session
         session.end_early(session.interrupt(RunStatus.CANCELLED, error_type, message))
+
+
+def _cancels() -> int:
+    """Return how many requests to cancel the current task are open."""
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,7 @@ from milepost.runtime.flight import Flight
 from milepost.runtime.session import RunSession
 from milepost.runtime.steps import Step, call_by_reference
 
-__all__ = ["call_here", "prepare", "submit_to"]
+__all__ = ["call_here", "is_queued", "prepare", "submit_to"]
 
 Body = Callable[[], Any]
 
@@ -52,9 +52,9 @@ def submit_to(
     step: Step[..., Any] = flight.call.node.body
     work: Callable[[], Any] = body
     if not isinstance(executor, ThreadPoolExecutor):
-        hindrance = _hindrance(step)
-        if hindrance is not None:
-            session.fail(flight, hindrance)
+        reason = _why_not_elsewhere(step)
+        if reason is not None:
+            session.fail(flight, ConfigurationError(f"Step {flight.call.label!r} cannot run on its executor: {reason}"))
             flight.is_final = True
             land(flight)
             return
@@ -69,6 +69,7 @@ def submit_to(
             session.accept(flight, value)
         land(flight)
 
+    flight.is_away = True
     try:
         future = executor.submit(work)
     except Exception as error:
@@ -76,21 +77,23 @@ def submit_to(
         land(flight)
         return
     flight.handle = future
+    flight.reports_start = isinstance(executor, (ThreadPoolExecutor, ProcessPoolExecutor))
     future.add_done_callback(take)
 
 
-def _hindrance(step: Step[..., Any]) -> ConfigurationError | None:
-    """Return why a step cannot run in another process, or None where it can."""
+def is_queued(flight: Flight) -> bool:
+    """Return whether a flight still waits for a free place in its executor: its timeout has not begun to run.
+
+    Only the standard pools tell; elsewhere the wait counts.
+    """
+    return flight.reports_start and not flight.handle.running() and not flight.handle.done()
+
+
+def _why_not_elsewhere(step: Step[..., Any]) -> str | None:
+    """Return why another process cannot be asked to run a step, or None where it can."""
     if step.context_parameter is not None:
-        return ConfigurationError(
-            f"Step {step.name!r} asks for a StepContext, which cannot follow it into another process. "
-            "Drop the parameter, or run the step in threads."
-        )
-    qualname = getattr(step.fn, "__qualname__", None)
-    if qualname is None or "<" in qualname:  # <locals>, <lambda>: no name leads to it
-        return ConfigurationError(
-            f"Step {step.name!r} cannot run in another process, which finds functions by name: "
-            f"{qualname or type(step.fn).__qualname__} does not stand at the top of a module. "
-            "Move it there, or run the step in threads."
-        )
+        return "its StepContext cannot follow it into another process. Drop the parameter, or run the step in threads."
+    module, qualname = getattr(step.fn, "__module__", None), getattr(step.fn, "__qualname__", "<unnamed>")
+    if module is None or "<" in qualname:
+        return "another process cannot find its function. Define it with def at the top level of a module."
     return None

@@ -7,6 +7,7 @@ is late only makes others wait less for a takeover. It ends when no run is left.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import weakref
@@ -26,8 +27,10 @@ TICK: Final = 0.1  # seconds between flushes
 _CANCEL_TICKS: Final = 5  # ticks between looks for cancel requests
 _LINGER_TICKS: Final = 20  # idle ticks before the thread ends
 
+_LOGGER: Final = logging.getLogger("milepost.keeper")
+
 _keepers: weakref.WeakKeyDictionary[Store, Keeper] = weakref.WeakKeyDictionary()
-_executing: set[str] = set()
+_executing: set[tuple[str | int, str]] = set()
 _lock = threading.Lock()
 
 
@@ -53,26 +56,32 @@ if hasattr(os, "register_at_fork"):
 
 
 @contextmanager
-def executing(run_id: str) -> Iterator[None]:
+def executing(ledger: Ledger, run_id: str) -> Iterator[None]:
     """Say, from before a run is claimed until after it is given up, that this process executes it.
 
     Raises:
         RunBusy: Another thread of this process does already.
     """
+    key = _key_of(ledger, run_id)
     with _lock:
-        if run_id in _executing:
+        if key in _executing:
             raise RunBusy(run_id, "another thread of this process", "it ends")
-        _executing.add(run_id)
+        _executing.add(key)
     try:
         yield
     finally:
         with _lock:
-            _executing.discard(run_id)
+            _executing.discard(key)
 
 
-def is_executing_here(run_id: str) -> bool:
-    """Return whether this process executes the run right now, through whichever open ledger."""
-    return run_id in _executing
+def is_executing_here(ledger: Ledger, run_id: str) -> bool:
+    """Return whether this process executes the run right now, also where the file was opened twice."""
+    return _key_of(ledger, run_id) in _executing
+
+
+def _key_of(ledger: Ledger, run_id: str) -> tuple[str | int, str]:
+    # Two ledgers may well hold runs of one id; two open ledgers may well be one file.
+    return (id(ledger) if ledger.url == ":memory:" else os.path.realpath(ledger.url)), run_id
 
 
 class Keeper:
@@ -111,10 +120,17 @@ class Keeper:
                     self._is_running = False
                     return
             ticks += 1
-            self._flush(ledger)
-            self._extend(ledger)
+            self._perform(self._flush, ledger)
+            self._perform(self._extend, ledger)
             if ticks % _CANCEL_TICKS == 0 and self._sessions:
-                self._hear_cancels(ledger)
+                self._perform(self._hear_cancels, ledger)
+
+    def _perform(self, duty: Callable[[Ledger], None], ledger: Ledger) -> None:
+        try:
+            duty(ledger)
+        except Exception:
+            # A defect. The keeper must outlive it: without one, every lease of this process would run out.
+            _LOGGER.exception("The keeper of %s failed at %s and goes on.", ledger.url, duty.__name__)
 
     def _flush(self, ledger: Ledger) -> None:
         """Commit what waits in all sessions at once."""
@@ -127,7 +143,7 @@ class Keeper:
             if error is None:
                 session.flushed(flushed[1])
             elif session.end is None:  # else its driver ended the run meanwhile, with the same rows
-                session.lost = error if isinstance(error, MilepostError) else StoreError(str(error))
+                session.lose(error if isinstance(error, MilepostError) else StoreError(str(error)))
                 wake()
 
     def _extend(self, ledger: Ledger) -> None:
@@ -148,7 +164,7 @@ class Keeper:
         for key in lost:
             session, wake = sessions[key]
             if session.end is None:
-                session.lost = LeaseLost(*key)
+                session.lose(LeaseLost(*key))
                 wake()
 
     def _hear_cancels(self, ledger: Ledger) -> None:

@@ -253,7 +253,7 @@ def is_interrupted(ledger: Ledger, run: Run) -> bool:
         return True
     owner = run.lease_owner or ""
     if owner == current_owner():
-        return not is_executing_here(run.run_id)
+        return not is_executing_here(ledger, run.run_id)
     return is_owner_gone(owner)
 
 

@@ -54,7 +54,7 @@ def run_graph(graph: Graph, inputs: Mapping[str, Any], kind: str, options: RunOp
     """Create a run of the graph and drive it to its end in this thread."""
     ledger = open_ledger(options.ledger, options.durability)
     new = new_run(ledger, graph, inputs, kind=kind, run_id=options.run_id, target=options.target, tags=options.tags)
-    with executing(new.run_id):
+    with executing(ledger, new.run_id):
         ledger.commit(new)
         return _drive(RunSession(ledger, new.run_id, 1, graph, inputs), options)
 
@@ -63,7 +63,7 @@ async def run_graph_async(graph: Graph, inputs: Mapping[str, Any], kind: str, op
     """Create a run of the graph and drive it to its end on the running loop."""
     ledger = await _open_async(options)
     new = new_run(ledger, graph, inputs, kind=kind, run_id=options.run_id, target=options.target, tags=options.tags)
-    with executing(new.run_id):
+    with executing(ledger, new.run_id):
         await ledger.commit_async(new)
         return await _drive_async(RunSession(ledger, new.run_id, 1, graph, inputs), options)
 
@@ -71,14 +71,14 @@ async def run_graph_async(graph: Graph, inputs: Mapping[str, Any], kind: str, op
 def resume_graph(graph: Graph, run_id: str, options: RunOptions) -> FinishedRun:
     """Take a run up where it stopped and drive it to its end in this thread."""
     ledger = open_ledger(options.ledger, options.durability)
-    with executing(run_id):
+    with executing(ledger, run_id):
         return _drive(resume_session(ledger, run_id, graph, target=options.target), options)
 
 
 async def resume_graph_async(graph: Graph, run_id: str, options: RunOptions) -> FinishedRun:
     """Take a run up where it stopped and drive it to its end on the running loop."""
     ledger = await _open_async(options)
-    with executing(run_id):
+    with executing(ledger, run_id):
         session = await asyncio.to_thread(resume_session, ledger, run_id, graph, target=options.target)
         return await _drive_async(session, options)
 

@@ -13,8 +13,8 @@ import threading
 from concurrent.futures import Executor, Future
 from typing import Any, Final
 
-from milepost.errors import StepTimedOut
-from milepost.runtime.bodies import call_here, prepare, submit_to
+from milepost.errors import MilepostError, StepTimedOut
+from milepost.runtime.bodies import call_here, is_queued, prepare, submit_to
 from milepost.runtime.flight import Flight
 from milepost.runtime.keeper import keeper_of
 from milepost.runtime.session import RunSession
@@ -25,6 +25,7 @@ from milepost.store import RunWrite
 __all__ = ["SyncDriver"]
 
 GRACE: Final = 2.0  # seconds that running bodies get to finish when the run is stopped
+_LONGEST_WAIT: Final = 3600.0  # seconds; a queue cannot wait for ever, and looking again costs nothing
 
 
 class SyncDriver:
@@ -45,6 +46,8 @@ class SyncDriver:
         self._threads: BodyThreads | None = None
         self._loop: _LoopThread | None = None
         self._timed: dict[int, Flight] = {}  # by seq: flights with a deadline
+        self._settling: list[Flight] = []  # what is being settled, in case an interrupt cuts it short
+        self._unsure: RunWrite | None = None  # ... and the write that may or may not be durable
         self._draw = random.random
         self._clock = session.ledger.clock
 
@@ -62,12 +65,14 @@ class SyncDriver:
             self._commit(self._session.opening_write())
             self._work()
         except (KeyboardInterrupt, SystemExit) as error:
-            self._stop(type(error).__name__, "the process was interrupted")
+            try:
+                self._stop(type(error).__name__, "the process was interrupted")
+            except MilepostError as unrecorded:
+                error.add_note(f"The run could not be marked as cancelled: {unrecorded}")
             raise
         finally:
             keeper.release(self._session)
-            for flight in self._session.open_flights:  # only left where the ledger failed
-                flight.is_abandoned = True
+            self._session.abandon()  # only where the ledger failed is anything left
             if self._threads is not None:
                 self._threads.close()
             if self._loop is not None:
@@ -92,9 +97,8 @@ class SyncDriver:
                 continue
             body = prepare(session, flight)
             step = node.body
-            is_alone = execution.running == 1 and not execution.has_ready
             executor = step.executor or self._executor
-            if is_alone and executor is None and not step.is_async and step.timeout is None:
+            if executor is None and not step.is_async and step.timeout is None and self._is_alone:
                 call_here(session, flight, body)
                 self._settle([flight])
                 continue
@@ -107,6 +111,14 @@ class SyncDriver:
                 submit_to(executor, session, flight, body, self._landed.put)
             else:
                 self._submit_thread(flight, body)
+
+    @property
+    def _is_alone(self) -> bool:
+        """Whether the flight that has just begun is the only thing to do until it ends."""
+        execution = self._session.execution
+        if execution.running > 1:
+            return False
+        return self._limit == 1 or not (execution.has_ready or execution.next_due() is not None)
 
     def _start_once(self, flight: Flight) -> bool:
         """Make an at_most_once start durable; return whether its body may run."""
@@ -125,6 +137,7 @@ class SyncDriver:
             call_here(session, flight, body)
             land(flight)
 
+        flight.is_away = True
         self._threads.submit(work)
 
     def _submit_async(self, flight: Flight, body: Any) -> None:
@@ -141,6 +154,7 @@ class SyncDriver:
                 session.accept(flight, value)
             land(flight)
 
+        flight.is_away = True
         flight.handle = self._loop.submit(work())
 
     # --- waiting -----------------------------------------------------------------------------
@@ -167,7 +181,9 @@ class SyncDriver:
         due = self._session.execution.next_due()
         deadlines = [flight.deadline for flight in self._timed.values() if flight.deadline is not None]
         moments = deadlines if due is None else [due, *deadlines]
-        return None if not moments else max(0.0, min(moments) - self._clock.monotonic())
+        if not moments:
+            return None
+        return min(max(0.0, min(moments) - self._clock.monotonic()), _LONGEST_WAIT)
 
     def _expire(self, now: float, landed: set[int]) -> list[Flight]:
         """Give up on flights past their deadline: each is replaced by a twin that carries the error."""
@@ -177,8 +193,11 @@ class SyncDriver:
         for seq, flight in list(self._timed.items()):
             if flight.deadline is None or flight.deadline > now:
                 continue
-            del self._timed[seq]
             timeout = flight.call.node.body.timeout
+            if is_queued(flight):
+                flight.deadline = now + timeout
+                continue
+            del self._timed[seq]
             flight.is_abandoned = True  # its thread may go on; what it brings comes too late
             flight.stop_reason = f"it exceeded its timeout of {timeout:g} s"
             if flight.handle is not None:
@@ -194,7 +213,9 @@ class SyncDriver:
         interrupts = [f for f in flights if isinstance(f.error, (KeyboardInterrupt, SystemExit))]
         landed = [f for f in flights if f not in interrupts] if interrupts else flights
         if landed:
+            self._settling = landed
             self._commit(self._session.settle(landed, self._clock.monotonic(), self._draw()))
+            self._settling = []
         for flight in interrupts:
             flight.is_abandoned = True
             assert flight.error is not None
@@ -202,32 +223,57 @@ class SyncDriver:
 
     def _commit(self, write: RunWrite | None) -> None:
         if write is not None:
+            self._unsure = write
             self._session.ledger.commit(write)
+            self._unsure = None
             if write.end is not None:
                 self._session.is_over = True
+
+    def _settle_again(self) -> None:
+        """Commit what an interrupt may have cut short; what was durable already does not change by it."""
+        if self._unsure is not None:
+            self._commit(self._unsure)
+        elif self._settling:
+            self._commit(self._session.record(self._settling))
+        self._settling = []
 
     def _stop(self, error_type: str, message: str) -> None:
         """End the run early: let running bodies finish for a moment, then record what did not."""
         session = self._session
         session.ask_to_stop(error_type, message)
-        in_the_air = [flight for flight in session.open_flights if not flight.is_abandoned]
-        for flight in in_the_air:
-            if flight.handle is not None:
-                flight.handle.cancel()
-        deadline = self._clock.monotonic() + GRACE
         try:
-            while in_the_air and not session.is_over and (left := deadline - self._clock.monotonic()) > 0:
-                landed = self._landed.get(timeout=left)
-                if landed in in_the_air:
-                    in_the_air.remove(landed)
-                    if landed.error is None:
-                        self._settle([landed])
-        except queue.Empty:
-            pass
+            self._settle_again()
+            self._take_stragglers()
         except KeyboardInterrupt:
-            pass  # a second Ctrl-C: stop waiting
+            self._settle_again()  # a second Ctrl-C: stop waiting
         if not session.is_over:
             session.end_early(session.interrupt(RunStatus.CANCELLED, error_type, message))
+
+    def _take_stragglers(self) -> None:
+        """Settle the bodies that end well within the grace; the others are left behind."""
+        session = self._session
+        waited = [flight for flight in session.open_flights if flight.is_away and not flight.is_abandoned]
+        for flight in waited:
+            if flight.handle is not None and not flight.call.node.body.is_async:
+                flight.handle.cancel()
+        if self._loop is not None:
+            self._loop.cancel_all()  # and not by handles: the interrupt may have struck before a flight got its own
+        deadline = self._clock.monotonic() + GRACE
+        while waited and not session.is_over:
+            # By what a flight says of itself: an interrupt may have taken it out of the queue already.
+            landed = [flight for flight in waited if flight.finished_at]
+            waited = [flight for flight in waited if flight not in landed]
+            self._settle([flight for flight in landed if flight.error is None])
+            left = deadline - self._clock.monotonic()
+            if not landed and (left <= 0 or not self._hears_within(left)):
+                return
+
+    def _hears_within(self, seconds: float) -> bool:
+        try:
+            self._landed.get(timeout=seconds)
+        except queue.Empty:
+            return False
+        return True
 
 
 class _LoopThread:
@@ -241,15 +287,26 @@ class _LoopThread:
     def submit(self, coroutine: Any) -> Future[None]:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
+    def cancel_all(self) -> None:
+        self._loop.call_soon_threadsafe(self._cancel_tasks)
+
     def close(self) -> None:
-        asyncio.run_coroutine_threadsafe(self._wind_up(), self._loop).result()
+        winding_up = asyncio.run_coroutine_threadsafe(self._wind_up(), self._loop)
+        try:
+            winding_up.result(GRACE)
+        except TimeoutError:
+            return  # a body blocks the loop or will not be cancelled: leave the thread behind
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
-    async def _wind_up(self) -> None:
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    def _cancel_tasks(self, *, but: asyncio.Task[Any] | None = None) -> set[asyncio.Task[Any]]:
+        tasks = asyncio.all_tasks(self._loop) - {but}
         for task in tasks:
             task.cancel()
+        return tasks
+
+    async def _wind_up(self) -> None:
+        tasks = self._cancel_tasks(but=asyncio.current_task())
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._loop.shutdown_asyncgens()
