@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import operator
 from typing import TYPE_CHECKING, Any
 
 from milepost.errors import ConfigurationError, StepCancelled
+from milepost.runtime.landing import storable_text
 from milepost.store import CheckpointWrite, RunWrite
 from milepost.values import decode, encode
 
@@ -74,7 +76,8 @@ class StepContext:
         Raises:
             StepCancelled: As :meth:`heartbeat`.
         """
-        self._flight.progress = (done, total, message)
+        text = None if message is None else storable_text(str(message))
+        self._flight.progress = (_count("done", done), _count("total", total), text)
         self.heartbeat()
 
     def save(self, name: str, value: Any) -> None:
@@ -86,23 +89,24 @@ class StepContext:
 
         Raises:
             ValueNotStorable: The value's type cannot be stored.
+            StepCancelled: This attempt timed out or was given up: a later one may have saved already.
             LeaseLost: Somebody else took the run over.
         """
-        if not isinstance(name, str) or not name:
-            raise ConfigurationError(f"A checkpoint's name must be a text that is not empty, not {name!r}.")
-        text = encode(value)
-        saved_at = self._ledger.clock.now()
-        write = CheckpointWrite(self.run_id, self.label, name, text, self._lease_epoch, saved_at)
-        self._ledger.commit(RunWrite(self.run_id, self._lease_epoch, checkpoints=(write,)))
+        self._ledger.commit(self._checkpoint(name, value))
 
     async def save_async(self, name: str, value: Any) -> None:
         """Do what :meth:`save` does without blocking the event loop."""
-        if not isinstance(name, str) or not name:
-            raise ConfigurationError(f"A checkpoint's name must be a text that is not empty, not {name!r}.")
+        await self._ledger.commit_async(self._checkpoint(name, value))
+
+    def _checkpoint(self, name: str, value: Any) -> RunWrite:
+        if not isinstance(name, str) or not name or not name.isprintable():
+            raise ConfigurationError(f"A checkpoint's name must be a text of printable characters, not {name!r}.")
+        if self._flight.is_abandoned:
+            self.heartbeat()
         write = CheckpointWrite(
             self.run_id, self.label, name, encode(value), self._lease_epoch, self._ledger.clock.now()
         )
-        await self._ledger.commit_async(RunWrite(self.run_id, self._lease_epoch, checkpoints=(write,)))
+        return RunWrite(self.run_id, self._lease_epoch, checkpoints=(write,))
 
     def load(self, name: str, default: Any = None) -> Any:
         """Return the value that this step saved under this name, in this or an earlier attempt.
@@ -113,6 +117,18 @@ class StepContext:
         """
         text = self._ledger.store.get_checkpoint(self.run_id, self.label, name)
         return default if text is None else decode(text)
+
+
+def _count(what: str, value: Any) -> int | None:
+    if value is None:
+        return None
+    try:
+        count = operator.index(value)
+    except TypeError:
+        raise ConfigurationError(f"progress({what}=...) must be a whole number, not {value!r}. Round it.") from None
+    if not 0 <= count < 2**63:
+        raise ConfigurationError(f"progress({what}=...) must be 0 or more and fit 64 bits, not {count}.")
+    return count
 
 
 class _StepLogger(logging.LoggerAdapter[logging.Logger]):

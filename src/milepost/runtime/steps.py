@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import re
+import types
 import typing
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from typing import Any, Final, Generic, ParamSpec, TypeVar, overload
 
 from milepost.errors import ConfigurationError
 from milepost.model import Retry
@@ -22,6 +24,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 MISSING: Any = inspect.Parameter.empty
+_CONTEXT_BY_NAME: Final = re.compile(r"([A-Za-z_]\w*\.)*StepContext( *\| *None)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +148,7 @@ class Step(Generic[P, R]):
                 any_keyword = True
             elif parameter.kind is parameter.VAR_POSITIONAL:
                 continue
-            elif isinstance(annotation, type) and issubclass(annotation, StepContext):
+            elif _asks_for_context(annotation):
                 context = parameter.name
             else:
                 if parameter.kind is parameter.POSITIONAL_ONLY:
@@ -155,11 +158,14 @@ class Step(Generic[P, R]):
         return tuple(parameters), returns, context, tuple(positional), any_keyword
 
     def _check_options(self) -> None:
-        if not isinstance(self.name, str) or not self.name or "[" in self.name or "]" in self.name:
-            raise ConfigurationError(f"A step's name must be text without '[' and ']', not {self.name!r}.")
-        if self.timeout is not None and not self.timeout > 0:
+        name = self.name
+        if not isinstance(name, str) or not name.isprintable() or not name.strip() or "[" in name or "]" in name:
+            raise ConfigurationError(f"A step's name must be printable text without '[' and ']', not {name!r}.")
+        if self.timeout is not None and not (
+            isinstance(self.timeout, (int, float)) and not isinstance(self.timeout, bool) and self.timeout > 0
+        ):
             raise ConfigurationError(
-                f"Step {self.name!r}: timeout must be more than 0 seconds, not {self.timeout!r}. "
+                f"Step {self.name!r}: timeout must be a number of seconds, more than 0, not {self.timeout!r}. "
                 "Leave it out for no limit."
             )
         if self.retry is not None and not isinstance(self.retry, Retry):
@@ -269,14 +275,34 @@ def call_by_reference(module: str, qualname: str, args: tuple[Any, ...], kwargs:
     return (target.fn if isinstance(target, Step) else target)(*args, **kwargs)
 
 
+def _asks_for_context(annotation: Any) -> bool:
+    if isinstance(annotation, str):  # imported for type checkers only, so that nobody can look it up
+        return _CONTEXT_BY_NAME.fullmatch(annotation) is not None
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType, typing.Annotated):
+        return any(_asks_for_context(part) for part in typing.get_args(annotation))
+    return isinstance(annotation, type) and issubclass(annotation, StepContext)
+
+
 def _hints(fn: Callable[..., Any]) -> dict[str, Any]:
-    target = fn.func if isinstance(fn, functools.partial) else fn
+    target: Any = fn.func if isinstance(fn, functools.partial) else fn
     if not inspect.isroutine(target) and not isinstance(target, type):
         target = type(target).__call__
     try:
         return typing.get_type_hints(target)
     except Exception:
-        return {}
+        return _hints_one_by_one(target)
+
+
+def _hints_one_by_one(target: Any) -> dict[str, Any]:
+    """Return the annotations that can be looked up: one that cannot must not take the others along."""
+    hints = {}
+    for name, annotation in getattr(target, "__annotations__", {}).items():
+        alone = types.SimpleNamespace(__annotations__={name: annotation})
+        try:
+            hints.update(typing.get_type_hints(alone, getattr(target, "__globals__", {})))
+        except Exception:
+            hints[name] = annotation
+    return hints
 
 
 def _name_of(fn: Callable[..., Any]) -> str:
