@@ -281,7 +281,7 @@ class _LoopThread:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="milepost-loop", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="milepost-loop", daemon=True)
         self._thread.start()
 
     def submit(self, coroutine: Any) -> Future[None]:
@@ -291,13 +291,12 @@ class _LoopThread:
         self._loop.call_soon_threadsafe(self._cancel_tasks)
 
     def close(self) -> None:
-        winding_up = asyncio.run_coroutine_threadsafe(self._wind_up(), self._loop)
-        try:
-            winding_up.result(GRACE)
-        except TimeoutError:
-            return  # a body blocks the loop or will not be cancelled: leave the thread behind
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
+        """Cancel what is left and end; a body that blocks the loop or will not be cancelled is not waited for long."""
+        asyncio.run_coroutine_threadsafe(self._wind_up(), self._loop)
+        self._thread.join(GRACE)
+
+    def _run(self) -> None:
+        self._loop.run_forever()
         self._loop.close()
 
     def _cancel_tasks(self, *, but: asyncio.Task[Any] | None = None) -> set[asyncio.Task[Any]]:
@@ -310,3 +309,4 @@ class _LoopThread:
         tasks = self._cancel_tasks(but=asyncio.current_task())
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._loop.shutdown_asyncgens()
+        self._loop.stop()
