@@ -68,6 +68,7 @@ class _Commands(TyperGroup):
 
 
 app = typer.Typer(
+    name="milepost",
     cls=_Commands,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",

@@ -59,9 +59,7 @@ class ProgressLines:
                 return [f"{label} started"]
             pace = self._paces[node.label] = Pace()
             pace.look(now, node.done)
-            before = self._done_before.get(node.label)
-            known = f", {before} of them completed before" if before else ""
-            return [f"{label} started: {node.total} elements{known}"]
+            return [f"{label} started: {node.total} elements{self._known(node)}"]
         if node.status not in TERMINAL_STEP:
             return []
         took = ""
@@ -69,8 +67,12 @@ class ProgressLines:
             took = f" in {duration_text((node.finished_at - node.started_at) / 1e6)}"
         parts = [f"{label} {node.status.value}{took}"]
         if node.kind == "map":
-            parts.append(f"{node.done}/{node.total} elements")
+            parts.append(f"{node.done}/{node.total} elements{self._known(node)}")
         return [_joined(parts, node)]
+
+    def _known(self, node: NodeProgress) -> str:
+        before = self._done_before.get(node.label)
+        return f", {before} of them completed before" if before else ""
 
     def _running(self, node: NodeProgress, now: float) -> list[str]:
         pace = self._paces.get(node.label)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from dataclasses import dataclass
 from typing import Final
@@ -47,6 +48,7 @@ ASCII_SYMBOLS: Final[dict[StepStatus, str]] = {
     StepStatus.SKIPPED: "~",
 }
 
+_BREAKS: Final = re.compile(r"[^\S ]+")  # white space of every kind but the plain one
 _JOINERS: Final = "\u200c\u200d"  # parts of words in many scripts, and of emoji
 
 
@@ -78,8 +80,9 @@ def plain(text: str) -> str:
         >>> plain("two\nlines\x1b[31m")
         'two lines�[31m'
     """
-    joined = " ".join(text.split()) if not text.isprintable() else text
-    return joined if joined.isprintable() else "".join("\ufffd" if _is_unsafe(c) else c for c in joined)
+    if text.isprintable():
+        return text
+    return "".join("\ufffd" if _is_unsafe(c) else c for c in _BREAKS.sub(" ", text))
 
 
 def _is_unsafe(character: str) -> bool:

@@ -178,7 +178,7 @@ def _of_definition(text: str) -> Picture:
         edges = tuple(PictureEdge(str(up), str(node["label"])) for node in document["nodes"] for up in node["upstream"])
     except (ValueError, LookupError, TypeError) as error:
         shown = text if len(text) <= 40 else text[:37] + "..."
-        raise ConfigurationError(f"{shown!r} is no definition of a graph. Take it from Graph.definition().") from error
+        raise ConfigurationError(f"{shown!r} is no definition of a graph. Take it from Graph.definition.") from error
     return Picture(name, in_order(nodes, edges), edges)
 
 

@@ -1,0 +1,155 @@
+"""``milepost run`` and ``milepost resume``: lines, exit codes, and what the ledger then holds."""
+
+from __future__ import annotations
+
+import pytest
+
+from milepost import Ledger, RunStatus
+from milepost.cli.console import command
+
+
+def test_a_run_completes_and_says_so(place):
+    result = place.run("run", "job.py:dag", "--run-id", "r1")
+    assert (result.exit_code, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert lines[0] == "Run r1 of 'tens'"
+    assert any("work completed in" in line and line.endswith("4/4 elements") for line in lines)
+    assert "Run r1 completed in" in lines[-1]
+    assert lines[-1].endswith(": 3 steps, 4 map elements.")
+    with Ledger.open("milepost.db") as ledger:
+        assert ledger.get_output("r1", "total") == 60
+        assert ledger.get_payload("r1").target == f"{place.folder}/job.py:dag"
+
+
+def test_options_reach_the_run(place):
+    place.write("inputs.yaml", "count: 9\n")
+    words = ["--input", "count=2", "--inputs", "inputs.yaml", "--tag", "team=data", "--tag", "n=1"]
+    options = ["--ledger", "sqlite:///other.db", "--durability", "process", "--max-concurrency", "2", "--run-id", "r1"]
+    assert place.run("run", "job.py:dag", *words, *options).exit_code == 0
+    with Ledger.open("other.db") as ledger:
+        assert ledger.get_inputs("r1") == {"count": 2}
+        assert ledger.get_tags("r1") == {"team": "data", "n": "1"}
+
+
+def test_the_ledger_of_the_environment_is_used_where_none_is_named(place, monkeypatch):
+    monkeypatch.setenv("MILEPOST_LEDGER", "env.db")
+    assert place.run("run", "job.py:dag").exit_code == 0
+    assert (place.folder / "env.db").exists()
+    assert not (place.folder / "milepost.db").exists()
+
+
+def test_a_failed_run_names_its_first_failure_on_one_line_and_what_to_do(place):
+    place.write("broken", "")
+    result = place.run("run", "job.py:dag", "--run-id", "r1", "--ledger", "my runs.db")
+    assert result.exit_code == 1
+    first, second, third = result.stderr.splitlines()
+    assert "Run r1 failed after" in first
+    assert first.endswith("in step 'work[2]': ValueError: two is [bad] second line")
+    assert second.split("  ")[-1] == f"{command('show', 'r1', 'work[2]')} --ledger 'my runs.db'"
+    assert third.split("  ")[-1] == f"{command('resume', 'r1')} --ledger 'my runs.db'"
+
+
+def test_a_failed_run_goes_on_when_its_cause_is_mended(place):
+    broken = place.write("broken", "")
+    assert place.run("run", "job.py:dag", "--run-id", "r1").exit_code == 1
+    broken.unlink()
+    result = place.run("resume", "r1")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("Resuming run r1 of 'tens'\n")
+    assert "4/4 elements, 2 of them completed before" in result.stdout
+    assert place.effects == [0, 1, 2, 2, 3]
+
+
+def test_a_run_is_resumed_by_prefix_and_as_the_latest(place):
+    broken = place.write("broken", "")
+    for name in ("first-1", "second-2"):
+        place.run("run", "job.py:dag", "--run-id", name)
+    broken.unlink()
+    assert "Resuming run first-1" in place.run("resume", "fir").stdout
+    assert "Resuming run second-2" in place.run("resume", "latest").stdout
+
+
+def test_a_completed_run_is_not_resumed_even_when_its_file_is_gone(place):
+    place.run("run", "job.py:dag", "--run-id", "r1")
+    (place.folder / "job.py").unlink()
+    result = place.run("resume", "r1")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("Error: Run r1 is completed: it cannot be resumed.")
+
+
+def test_a_changed_graph_is_refused_and_the_run_left_as_it_was(place):
+    broken = place.write("broken", "")
+    place.run("run", "job.py:dag", "--run-id", "r1")
+    broken.unlink()
+    with (place.folder / "job.py").open("a") as job:
+        job.write("dag.node(find, label='extra')\n")
+    result = place.finish("resume", "r1")
+    assert result.returncode == 2
+    assert "step 'extra' is new" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    with Ledger.open("milepost.db") as ledger:
+        assert ledger.require_run("r1").status == RunStatus.FAILED
+
+
+def test_a_dag_that_moved_is_named_with_target_and_found_from_then_on(place):
+    broken = place.write("broken", "")
+    place.write(
+        "here.py",
+        "import os\nfrom milepost import Dag\n"
+        "def f(n: int) -> int:\n    assert not os.path.exists('broken')\n    return n\n"
+        "dag = Dag('g')\ndag.node(f, n=1)\n",
+    )
+    place.finish("run", "here.py:dag", "--run-id", "r1")
+    (place.folder / "here.py").rename(place.folder / "moved.py")
+    missing = place.finish("resume", "r1")
+    assert missing.returncode == 3
+    assert "If the Dag of run r1 has moved, name it with --target." in missing.stderr
+    assert place.finish("resume", "r1", "--target", "moved.py:dag").returncode == 1
+    broken.unlink()
+    assert place.finish("resume", "r1").returncode == 0
+
+
+def test_a_run_that_does_not_say_where_its_dag_is_asks_for_it(place):
+    place.run("run", "job.py:dag", "--run-id", "r1")
+    with Ledger.open("milepost.db") as ledger:
+        ledger.store._writer.execute("UPDATE run_payloads SET target = NULL")
+        ledger.store._writer.execute("UPDATE runs SET status = 'failed'")
+    result = place.run("resume", "r1")
+    assert result.exit_code == 2
+    assert "Name it with --target file.py:dag." in result.stderr
+
+
+def test_resume_all_with_nothing_to_do_says_so(place):
+    place.run("run", "job.py:dag")
+    result = place.run("resume", "--all")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == "No run to resume: no process died in the middle of one.\n"
+
+
+def test_an_output_that_cannot_be_stored_fails_the_run_with_one_line(place):
+    place.write("odd.py", "from milepost import Dag\ndef odd():\n    return object()\ndag = Dag('g')\ndag.node(odd)\n")
+    result = place.run("run", "odd.py:dag")
+    assert result.exit_code == 1
+    assert "in step 'odd': ValueNotStorable: A value of type builtins.object cannot be stored" in result.stderr
+
+
+def test_inputs_are_checked_before_a_ledger_is_made(place):
+    for words in (["--input", "count=x"], ["--input", "cuont=1"], ["--tag", "x"], ["--max-concurrency", "0"]):
+        assert place.run("run", "job.py:dag", *words).exit_code == 2
+    assert not (place.folder / "milepost.db").exists()
+
+
+@pytest.mark.parametrize("where", ["first", "last"])
+def test_debug_shows_the_traceback_wherever_it_stands(place, where):
+    words = ["run", "job.py:nope"]
+    quiet = place.run(*words)
+    loud = place.run("--debug", *words) if where == "first" else place.run(*words, "--debug")
+    assert "Traceback" not in quiet.stderr
+    assert "Traceback" in loud.stderr
+    assert quiet.exit_code == loud.exit_code == 3
+    assert loud.stderr.splitlines()[-1] == quiet.stderr.strip()
+
+
+def test_a_ledger_in_memory_serves_a_run_that_need_not_last(place):
+    assert place.run("run", "job.py:dag", "--ledger", ":memory:").exit_code == 0
+    assert place.run("runs", "--ledger", ":memory:").exit_code == 2
