@@ -130,7 +130,10 @@ def test_an_output_that_cannot_be_stored_fails_the_run_with_one_line(place):
     place.write("odd.py", "from milepost import Dag\ndef odd():\n    return object()\ndag = Dag('g')\ndag.node(odd)\n")
     result = place.run("run", "odd.py:dag")
     assert result.exit_code == 1
-    assert "in step 'odd': ValueNotStorable: A value of type builtins.object cannot be stored" in result.stderr
+    assert (
+        "in step 'odd': ValueNotStorable: A value of type builtins.object, returned by step 'odd', cannot be stored"
+        in result.stderr
+    )
 
 
 def test_inputs_are_checked_before_a_ledger_is_made(place):
