@@ -32,6 +32,8 @@ __all__ = [
 
 _WIDE: Final = 100_000  # columns where nobody watches: a pipe gets whole values, not what fits a screen
 
+_LEAST: Final = 12  # columns that the last cell of a row gets in any case
+
 STYLES: Final[dict[str, str]] = {
     "pending": "dim",
     "running": "blue",
@@ -103,27 +105,23 @@ def say(text: str, style: str = "", *, is_error: bool = False) -> None:
             pass
 
 
-def print_columns(rows: Iterable[Sequence[Text | str]], heading: Sequence[str] = ()) -> None:
-    """Print rows in aligned columns; on a terminal the last one gives way."""
-    from rich.table import Table
-
-    rows = list(rows)
-    if not rows:
+def print_columns(rows: Iterable[Sequence[Text]], heading: Sequence[str] = ()) -> None:
+    """Print rows in aligned columns; on a terminal the last column takes what room is left."""
+    lines = [[styled(title, "bold") for title in heading], *rows] if heading else list(rows)
+    if not lines:
         return
-    table = Table(box=None, show_header=bool(heading), header_style="bold", padding=(0, 2, 0, 0), pad_edge=False)
-    for place in range(len(rows[0])):
-        is_last = place == len(rows[0]) - 1
-        table.add_column(heading[place] if heading else "", no_wrap=True, overflow="ellipsis" if is_last else "fold")
-    for row in rows:
-        table.add_row(*row)
     out = console()
-    if out.is_terminal:
-        out.print(table)
-        return
-    with out.capture() as captured:
-        out.print(table)
-    for line in captured.get().splitlines():
-        print(line.rstrip())
+    widths = [max(row[place].cell_len for row in lines) for place in range(len(lines[0]) - 1)]
+    left = max(_LEAST, out.width - sum(width + 2 for width in widths))
+    for row in lines:
+        line = styled("")
+        for cell, width in zip(row, widths, strict=False):
+            line.append_text(cell).append(" " * (width - cell.cell_len + 2))
+        last = row[-1]
+        last.truncate(left, overflow="ellipsis")
+        line.append_text(last)
+        line.rstrip()
+        out.print(line, soft_wrap=True)
 
 
 def print_json(document: dict[str, Any]) -> None:
