@@ -23,7 +23,7 @@ _GRACE: Final = 10.0  # seconds a child gets to record that it was stopped
 def resume(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[RUN]", help="A run id, its unique beginning, or `latest`.", show_default=False),
+        typer.Argument(metavar="RUN", help="A run id, its unique beginning, or `latest`.", show_default=False),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Go on with every run whose process died.")] = False,
     target: Annotated[
