@@ -28,9 +28,7 @@ def show(
     name: RunName,
     label: Annotated[
         str | None,
-        typer.Argument(
-            metavar="STEP", help="A step's label, such as parse[17]: all its attempts.", show_default=False
-        ),
+        typer.Argument(metavar="STEP", help="A step's label, such as parse[17]: all its attempts.", show_default=False),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Show every element of every map.")] = False,
     ledger: LedgerUrl = None,

@@ -384,7 +384,7 @@ class RunSession:
             status, finished_at = (_CANCELLED if self._is_cancelled(mark.error) else _FAILED), now
             error_type, message, trace = describe_error(mark.error)
             if status == _FAILED:
-                self._note_failure(mark.error, shown, now)
+                self._note_failure(mark.error, shown, now, elements=0)  # the element that failed is counted
         if index not in self._map_seq:
             self._seq += 1
             self._map_seq[index] = (self._seq, now)
@@ -421,8 +421,8 @@ class RunSession:
     def _is_cancelled(self, error: BaseException) -> bool:
         return isinstance(error, StepCancelled) and self._stop_message is not None
 
-    def _note_failure(self, error: BaseException, shown: Any, now: int) -> None:
-        shown.failed += 1
+    def _note_failure(self, error: BaseException, shown: Any, now: int, *, elements: int = 1) -> None:
+        shown.failed += elements
         shown.status = StepStatus.FAILED
         shown.finished_at = now
         if self.error is None:
