@@ -399,8 +399,8 @@ class Dag:
         """Return ``file.py:name`` where this Dag is a variable of the module that made it."""
         module = sys.modules.get(self._module)
         file = getattr(module, "__file__", None)
-        if not isinstance(module, ModuleType) or not file:
-            return None
+        if not isinstance(module, ModuleType) or not file or not os.path.isfile(file):
+            return None  # made in a shell, or read from stdin, whose __file__ is "<stdin>"
         for name, value in list(vars(module).items()):
             if value is self and name.isidentifier():
                 return f"{os.path.abspath(file)}:{name}"
