@@ -257,8 +257,9 @@ class RunFailed(MilepostError):
         self.error_message = message
         self.error_traceback = traceback
         where = f" in step {label!r}" if label else ""
+        told = f"{error_type}: {message}" if message else str(error_type)
         super().__init__(
-            f"Run {run_id} failed{where}: {error_type}: {(message or '').rstrip('.')}. "
+            f"Run {run_id} failed{where}: {told}{'' if told.endswith(('.', '!', '?')) else '.'} "
             f"Mend the cause, then go on from the completed steps: `milepost resume {run_id}`."
         )
 

@@ -6,12 +6,11 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from milepost import Dag, FinishedRun, Ledger
+from milepost import Dag, FinishedRun
 
 PATIENCE = 10.0  # seconds; a condition that has not come true by then never will
 
@@ -34,32 +33,6 @@ class Way:
 @pytest.fixture(params=["sync", "async"])
 def way(request: pytest.FixtureRequest) -> Way:
     return Way(request.param)
-
-
-class LeapingClock:
-    """A clock that leaps ahead whenever somebody asks how long to wait, so that no wait takes any time."""
-
-    def __init__(self, leap: float = 7.0) -> None:
-        self._lock = threading.Lock()
-        self._seconds = 1_000.0
-        self._leap = leap
-
-    def now(self) -> int:
-        with self._lock:
-            self._seconds += 0.000_001
-            return int(self._seconds * 1e6)
-
-    def monotonic(self) -> float:
-        with self._lock:
-            self._seconds += self._leap
-            return self._seconds
-
-
-@pytest.fixture
-def leaping(tmp_path: Path) -> Iterator[Ledger]:
-    """A ledger whose clock leaps."""
-    with Ledger.open(tmp_path / "leaping.db", durability="process", clock=LeapingClock()) as ledger:
-        yield ledger
 
 
 @pytest.fixture

@@ -149,6 +149,28 @@ def test_a_failed_run_is_returned_and_its_result_raises_from_the_steps_own_excep
     assert (stored.error_step, stored.error_type, stored.error_message) == ("bad", "Broken", "the reason")
 
 
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ("", "Broken. Mend"),
+        ("ends.", "Broken: ends. Mend"),
+        ("really?", "Broken: really? Mend"),
+        ("no", "Broken: no. Mend"),
+    ],
+)
+def test_a_failure_is_told_in_whole_sentences(message: str, told: str, ledger: Ledger):
+    def bad() -> None:
+        raise Broken(*([message] if message else []))
+
+    dag = Dag("failing")
+    dag.node(bad)
+    run = dag.run(ledger=ledger)
+    assert run.error == told.removesuffix(" Mend").removesuffix("." if message != "ends." else "")
+    with pytest.raises(RunFailed) as caught:
+        run.result()
+    assert f"failed in step 'bad': {told} the cause" in str(caught.value)
+
+
 def test_outputs_of_final_steps_that_completed_before_the_failure_are_there(way, ledger: Ledger):
     done = threading.Event()
 

@@ -103,10 +103,9 @@ class FinishedRun:
 
     @property
     def error(self) -> str | None:
-        """The first failure as ``Type: message``, or None."""
-        if self._end.error_type is None:
-            return None
-        return f"{self._end.error_type}: {self._end.error_message}"
+        """The first failure as ``Type: message`` (the type alone where there is no message), or None."""
+        kind, message = self._end.error_type, self._end.error_message
+        return f"{kind}: {message}" if kind and message else kind
 
     @property
     def exception(self) -> BaseException | None:
