@@ -18,7 +18,6 @@ from milepost.store import Store
 __all__ = ["SharedStore", "share_store"]
 
 _open: Final[dict[tuple[Any, ...], SharedStore]] = {}
-_inherited: Final[list[SharedStore]] = []  # the parent's, kept so that the child never closes their connections
 
 
 class SharedStore:
@@ -90,7 +89,6 @@ def _begin() -> None:
     global _lock  # noqa: PLW0603 - another thread of the parent may have held it at the fork
     # Reentrant: the last reference to a ledger may go while this thread is in here.
     _lock = threading.RLock()
-    _inherited.extend(_open.values())
     _open.clear()
 
 

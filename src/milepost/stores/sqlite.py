@@ -10,14 +10,12 @@ all; a stale writer's rows are refused by the fence inside each statement.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
-from typing import Any, Final, NoReturn, TypeVar, cast
+from typing import Any, Final, TypeVar
 
 from milepost.errors import StoreConflict, StoreError
 from milepost.model import Problem, Run
@@ -28,6 +26,7 @@ from milepost.stores.sql import Statement, keep_given, load_statements
 from milepost.stores.sqlite_batch import ROW_TYPES, write_batch
 from milepost.stores.sqlite_connection import connect, migrate, patiently
 from milepost.stores.sqlite_errors import translate
+from milepost.stores.sqlite_fork import guard_forks
 
 __all__ = ["SQLiteStore"]
 
@@ -88,15 +87,16 @@ class SQLiteStore(ReadingVerbs):
         self._write_lock = threading.Lock()
         self._read_lock = self._write_lock if self._is_memory or read_only else threading.Lock()
         options: dict[str, Any] = {"durability": durability, "is_memory": self._is_memory}
-        self._writer = connect(path, path, read_only=read_only, **options)
-        try:
-            migrate(self._writer, path, read_only=read_only)
-            is_shared = self._read_lock is self._write_lock
-            self._reader = self._writer if is_shared else connect(path, path, read_only=True, **options)
-        except BaseException:
-            self._writer.close()
-            raise
-        _alive.add(self)
+        with self._write_lock:
+            guard_forks(self)
+            self._writer = self._reader = connect(path, path, read_only=read_only, **options)
+            try:
+                migrate(self._writer, path, read_only=read_only)
+                if self._read_lock is not self._write_lock:
+                    self._reader = connect(path, path, read_only=True, **options)
+            except BaseException:
+                self._writer.close()
+                raise
 
     # --- transactions ------------------------------------------------------------------------
 
@@ -298,43 +298,6 @@ class SQLiteStore(ReadingVerbs):
             self._reader.close()
         with self._write_lock:
             self._writer.close()
-
-    def _disown(self) -> None:
-        """Forget the connections, without closing them: they belong to the process that forked this one."""
-        _inherited.append((self._writer, self._reader))
-        self._writer = self._reader = cast("sqlite3.Connection", _Inherited(self.url))
-        self._write_lock = self._read_lock = threading.Lock()
-
-
-class _Inherited:
-    """Stands in a forked child for a connection of its parent."""
-
-    in_transaction = False
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-
-    def execute(self, *_: object) -> NoReturn:
-        raise StoreError(
-            f"The ledger {self._url} was opened by the process that forked this one, and a connection must not "
-            "cross a fork. Open it here as well: Ledger.open."
-        )
-
-    def close(self) -> None:
-        """Leave the parent's connection alone."""
-
-
-_alive: weakref.WeakSet[SQLiteStore] = weakref.WeakSet()
-_inherited: list[tuple[sqlite3.Connection, sqlite3.Connection]] = []  # kept, so that nothing closes them
-
-
-def _disown_all() -> None:
-    for store in list(_alive):
-        store._disown()  # noqa: SLF001 - the class's own hook
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_disown_all)
 
 
 def _complain(connection: sqlite3.Connection) -> list[str]:
