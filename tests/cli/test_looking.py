@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import xml.etree.ElementTree as ET
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
@@ -288,3 +289,23 @@ def test_json_stays_json_on_a_terminal_that_knows_only_ascii(place):
     found = place.finish("show", "w", "--json", env=env)
     assert json.loads(found.stdout)["run"]["workflow"] == "größe 日本"
     assert place.finish("show", "w", env=env).returncode == 0
+
+
+def test_every_key_of_the_documents_is_in_the_reference(recorded):
+    reference = (Path(__file__).parents[2] / "docs" / "reference" / "command-line.md").read_text(encoding="utf-8")
+
+    def keys(value):
+        if isinstance(value, dict):
+            for name, part in value.items():
+                yield name
+                # What is in inputs and outputs is the user's, and the doctor's runs are counted by status.
+                if name not in ("inputs", "tags", "input", "output") and (name != "runs" or isinstance(part, list)):
+                    yield from keys(part)
+        elif isinstance(value, list):
+            for part in value:
+                yield from keys(part)
+
+    for words in (["runs"], ["show", "bad", "--all"], ["show", "bad", "work[2]"], ["graph", "bad"], ["doctor"]):
+        found = set(keys(json.loads(recorded.run(*words, "--json").stdout)))
+        assert len(found) > 3
+        assert [name for name in found if f"`{name}`" not in reference] == []

@@ -119,6 +119,18 @@ def test_a_run_that_does_not_say_where_its_dag_is_asks_for_it(place):
     assert "Name it with --target file.py:dag." in result.stderr
 
 
+def test_resume_all_of_one_run_that_cannot_go_on_fails_as_it_does_among_others(place, wait_for):
+    place.write("hold", "")
+    process = place.start("run", "job.py:dag", "--run-id", "r1")
+    wait_for(lambda: place.effects == [0, 1, 2])
+    process.kill()
+    process.communicate()
+    (place.folder / "job.py").unlink()
+    result = place.finish("resume", "--all")
+    assert result.returncode == 1
+    assert result.stderr.startswith("Error: There is no file")
+
+
 def test_resume_all_with_nothing_to_do_says_so(place):
     place.run("run", "job.py:dag")
     result = place.run("resume", "--all")

@@ -63,7 +63,7 @@ _VARIABLE = (
     (re.compile(r"\b\d+(\.\d+)?( ?/ ?s\b)"), "<rate>"),
     (re.compile(r"\b\d+(\.\d+)? ?(B|kB|KB|KiB|MB|MiB)\b"), "<size>"),
     (re.compile(r"process \d+ on [\w.-]+"), "<process>"),
-    (re.compile(r"[░▒▓█▏▎▍▌▋▊▉]+"), "<bar>"),
+    (re.compile(r"[░▒▓█]+(?: +[░▒▓█]+)*"), "<bar>"),  # a step's attempts may touch, share a column, or not
     (re.compile(r"(?<=\S)[ \t]+"), " "),
     (re.compile(r"[ \t]+$"), ""),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 from milepost.cli.cancel import cancel
 from milepost.cli.demo import demo
 from milepost.cli.doctor import doctor
-from milepost.cli.failures import INTERRUPTED, report
+from milepost.cli.failures import DEBUG, INTERRUPTED, report
 from milepost.cli.gc import gc
 from milepost.cli.graph import graph
 from milepost.cli.resume import resume
@@ -22,8 +22,6 @@ from milepost.cli.runs import runs
 from milepost.cli.show import show
 
 __all__ = ["app", "main"]
-
-_DEBUG: Final = "MILEPOST_DEBUG"
 
 
 class _Commands(TyperGroup):
@@ -48,10 +46,9 @@ class _Commands(TyperGroup):
         """Parse, run, and exit with the code that the outcome stands for."""
         given = list(sys.argv[1:] if args is None else args)
         # Users add --debug at the end of the line that failed, so it counts anywhere.
-        is_debug = "--debug" in given or bool(os.environ.get(_DEBUG))
-        given = [word for word in given if word != "--debug"]
-        if is_debug:
-            os.environ[_DEBUG] = "1"  # for the processes that `resume --all` starts
+        if "--debug" in given:
+            os.environ[DEBUG] = "1"  # of the environment, so that the processes of `resume --all` have it too
+            given = [word for word in given if word != "--debug"]
         _make_streams_safe()
         try:
             code = super().main(
@@ -63,7 +60,7 @@ class _Commands(TyperGroup):
                 **extra,
             )
         except Exception as error:
-            code = report(error, is_debug=is_debug)
+            code = report(error)
         sys.exit(code or 0)
 
 
@@ -73,6 +70,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 completed, 1 failed, 2 usage, 3 not found, 130 interrupted (143 by SIGTERM).",
 )
 

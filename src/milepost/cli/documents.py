@@ -13,7 +13,7 @@ run           run_id, workflow, version, kind, status, is_interrupted (marked ru
               attempt, created_at, started_at, finished_at, duration, owner, lease_until, cancel_requested_at,
               parent_run_id, replay_of, error ({"step", "type", "message"})
 attempt       attempt, lease_epoch, owner, status, started_at, finished_at, error ({"type", "message"})
-step          label, kind, status, attempts, started_at, finished_at, duration, error (text),
+step          label, kind, status, attempts, started_at, finished_at, duration, message (of its progress), error (text),
               counts (of a map: {"done", "total", "running", "failed", "retries"}), elements (of a map: [step];
               null unless --all)
 step attempt  attempt, status, started_at, finished_at, duration, input, output, progress
@@ -109,6 +109,7 @@ def node_document(node: PictureNode, *, with_elements: bool = False) -> dict[str
         "started_at": iso(node.started_at),
         "finished_at": iso(node.finished_at),
         "duration": node.duration,
+        "message": node.message,
         "error": node.error,
         "counts": counts,
         "elements": elements,

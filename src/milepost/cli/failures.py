@@ -14,6 +14,7 @@ code   meaning
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Final
 
@@ -36,7 +37,9 @@ from milepost.errors import (
     ValueNotStorable,
 )
 
-__all__ = ["FAILED", "INTERRUPTED", "NOT_FOUND", "TERMINATED", "USAGE", "NothingThere", "report"]
+__all__ = ["DEBUG", "FAILED", "INTERRUPTED", "NOT_FOUND", "TERMINATED", "USAGE", "NothingThere", "report"]
+
+DEBUG: Final = "MILEPOST_DEBUG"
 
 FAILED: Final = 1
 USAGE: Final = 2
@@ -64,14 +67,15 @@ class NothingThere(MilepostError, LookupError):
     """What a command was pointed at does not exist."""
 
 
-def report(error: BaseException, *, is_debug: bool) -> int:
+def report(error: BaseException) -> int:
     """Print an error as one line on stderr and return the exit code it stands for.
+
+    The whole traceback goes before it where ``MILEPOST_DEBUG`` is set, as ``--debug`` does.
 
     Args:
         error: One of ours, one of the option parser's, or one that nobody expected.
-        is_debug: Print the whole traceback in front of it.
     """
-    if is_debug:
+    if os.environ.get(DEBUG):
         import traceback
 
         traceback.print_exception(error)

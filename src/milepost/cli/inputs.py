@@ -90,7 +90,7 @@ def _takes(annotation: Any, text: str) -> bool:
 
 def _read_file(file: str) -> dict[str, Any]:
     try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8-sig")
+        text = (sys.stdin.read() if sys.stdin else "") if file == "-" else Path(file).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(f"--inputs {file!r} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:

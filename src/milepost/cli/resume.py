@@ -87,6 +87,8 @@ def _resume_one(opened: Ledger, run: Run, target: str | None, ledger: str | None
 
 
 def _resume_all(opened: Ledger, ledger: str | None, durability: str, max_concurrency: int | None) -> int:
+    from milepost.cli.failures import FAILED, INTERRUPTED, TERMINATED, report
+    from milepost.errors import MilepostError
     from milepost.runtime import find_interrupted, is_interrupted
 
     runs = find_interrupted(opened)
@@ -94,7 +96,11 @@ def _resume_all(opened: Ledger, ledger: str | None, durability: str, max_concurr
         _tell_nothing(opened)
         return 0
     if len(runs) == 1:
-        return _resume_one(opened, runs[0], None, ledger, max_concurrency)
+        try:
+            return _resume_one(opened, runs[0], None, ledger, max_concurrency)
+        except MilepostError as error:
+            report(error)
+            return FAILED
     print(f"{len(runs)} runs to resume.", flush=True)
     # Each in a process of its own: two runs may come from different files of one name, which one
     # process cannot import both; and what one of them breaks must not reach the next.
@@ -108,15 +114,16 @@ def _resume_all(opened: Ledger, ledger: str | None, durability: str, max_concurr
             print(f"Run {run.run_id} is in other hands by now.", flush=True)
             continue
         code = _perform(["resume", run.run_id, *options])
-        if code in (130, 143):
+        if code in (INTERRUPTED, TERMINATED):
             return code
-        worst = worst or (1 if code else 0)
+        worst = FAILED if code else worst
     return worst
 
 
 def _perform(arguments: list[str]) -> int:
     """Run ``milepost`` with these arguments; an interrupt waits until the child has recorded its own."""
     from milepost.cli.execution import Terminated, terminating
+    from milepost.cli.failures import INTERRUPTED, TERMINATED
 
     with terminating(), subprocess.Popen([sys.executable, "-m", "milepost.cli", *arguments]) as child:  # noqa: S603 - ourselves
         try:
@@ -130,7 +137,7 @@ def _perform(arguments: list[str]) -> int:
             except subprocess.TimeoutExpired:
                 child.kill()
                 code = child.wait()
-            return code if code in (130, 143) else 130
+            return code if code in (INTERRUPTED, TERMINATED) else INTERRUPTED
 
 
 def _tell_nothing(opened: Ledger) -> None:
