@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import sqlite3
+import subprocess
+import sys
+import tempfile
 
 import pytest
 
@@ -107,17 +111,50 @@ def test_one_clear_line_and_the_right_exit_code(bad_place, words, code, complain
     assert not {name for name in made if not name.endswith(("-wal", "-shm"))}
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only for root")
-def test_a_read_only_ledger_can_be_looked_at_but_not_run_in(bad_place):
-    os.chmod("milepost.db", 0o444)
-    os.chmod(".", 0o555)
+_WITHOUT_RIGHTS = """
+import os, sys
+from milepost.cli import main
+
+def act():
     try:
-        assert bad_place.run("runs").exit_code == 0
-        result = bad_place.run("run", "job.py:dag")
+        main()
+    except SystemExit as end:
+        return end.code
+
+act()  # where all is allowed: from here on everything is imported, wherever Python is installed
+if os.geteuid() == 0:  # permissions do not bind root
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+os.chdir(os.environ["READ_ONLY"])
+print("---", file=sys.stderr)
+sys.exit(act())
+"""
+
+
+def test_a_read_only_ledger_can_be_looked_at_but_not_run_in(bad_place):
+    folder = tempfile.mkdtemp(prefix="milepost-test-")  # its parents may be entered by everybody
+    try:
+        shutil.copy(bad_place.folder / "job.py", folder)
+        subprocess.run([sys.executable, "-m", "milepost.cli", "run", "job.py:dag"], cwd=folder, check=True)
+        os.chmod(f"{folder}/milepost.db", 0o444)
+        os.chmod(folder, 0o555)
+        done = {
+            words: subprocess.run(
+                [sys.executable, "-c", _WITHOUT_RIGHTS, *words.split()],
+                cwd=bad_place.folder,
+                env={**os.environ, "READ_ONLY": folder},
+                capture_output=True,
+                text=True,
+            )
+            for words in ("runs", "run job.py:dag")
+        }
     finally:
-        os.chmod(".", 0o755)
-    assert result.exit_code == 2
-    assert "is read-only. Give this user write permission" in result.stderr
+        os.chmod(folder, 0o755)
+        shutil.rmtree(folder)
+    assert done["runs"].returncode == 0, done["runs"].stderr
+    assert done["run job.py:dag"].returncode == 2
+    assert "is read-only. Give this user write permission" in done["run job.py:dag"].stderr.split("---")[1]
 
 
 def test_help_and_version_are_no_errors(place):
