@@ -9,7 +9,7 @@ from typing import Any
 from milepost.dag.fits import element_of, fits, list_of
 from milepost.errors import GraphError, InputError, OutputMismatch, did_you_mean
 from milepost.graph import Binding, Graph, Node, Source
-from milepost.runtime.conform import annotation_name, return_check
+from milepost.runtime.conform import annotation_name, return_check, show
 from milepost.runtime.steps import MISSING, Parameter, Step
 
 __all__ = ["Built", "InputSpec", "NodeSpec", "build"]
@@ -100,8 +100,8 @@ class Built:
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False)[0]
             where = "".join(f"[{part!r}]" for part in first["loc"])
-            shown = repr(value) if len(repr(value)) <= 60 else repr(value)[:57] + "..."
-            message = f"input {spec.name!r}{where} must be {_named(spec.annotation)}, not {shown} ({first['msg']})"
+            told = f"not {show(value)} ({first['msg']})"
+            message = f"input {spec.name!r}{where} must be {_named(spec.annotation)}, {told}"
             raise ValueError(message) from None
 
 

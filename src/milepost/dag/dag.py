@@ -82,8 +82,8 @@ class Dag:
 
     def __init__(self, name: str) -> None:
         """Begin an empty graph."""
-        if not isinstance(name, str) or not name.strip():
-            raise ConfigurationError(f"A Dag's name must be a text that is not empty, not {name!r}.")
+        if not isinstance(name, str) or not name.isprintable() or not name.strip():
+            raise ConfigurationError(f"A Dag's name must be printable text that is not empty, not {name!r}.")
         self.name = name
         self._specs: list[NodeSpec] = []
         self._steps: dict[Any, Step[..., Any]] = {}
@@ -185,14 +185,16 @@ class Dag:
     ) -> NodeRef:
         step = self._step(fn)
         label = step.name if label is None else label
-        if not isinstance(label, str) or not label or "[" in label or "]" in label:
+        if not isinstance(label, str) or not label.isprintable() or not label.strip() or "[" in label or "]" in label:
             raise GraphError(
-                f"A label must be text without '[' and ']', not {label!r}: 'x[3]' names an element of a map."
+                f"A label must be printable text without '[' and ']', not {label!r}: 'x[3]' names an element of a map."
             )
-        for value in (*bindings.values(), over):
+        for name, value in (*bindings.items(), ("over", over)):
             if isinstance(value, NodeRef):
                 self._check_own(value, label)
-        order = [after] if isinstance(after, NodeRef) else list(after)
+            else:
+                _check_plain(value, name, label)
+        order = list(after) if isinstance(after, Iterable) else [after]
         for ref in order:
             self._check_own(ref, label)
         spec = NodeSpec(
@@ -409,3 +411,14 @@ class Dag:
 
 def _unwrap(value: Any) -> Any:
     return value.spec if isinstance(value, NodeRef) else value
+
+
+def _check_plain(value: Any, name: str, label: str) -> None:
+    """Refuse nodes inside a container: they would reach the function as nodes, not as their outputs."""
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple, set)) else ()
+    for part in parts:
+        if isinstance(part, NodeRef):
+            raise GraphError(
+                f"Node {label!r}: {name!r} holds the node {part.label!r} inside a {type(value).__name__}. "
+                "Give each node a parameter of its own, or let a step put their outputs together."
+            )
