@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
@@ -25,9 +26,19 @@ def prepare(session: RunSession, flight: Flight) -> Body:
     if step.context_parameter is not None:
         kwargs[step.context_parameter] = StepContext(session.ledger, session.run_id, session.lease_epoch, flight)
     if step.positional:
-        args = [kwargs.pop(name) for name in step.positional if name in kwargs]
-        return partial(step.fn, *args, **kwargs)
+        return partial(step.fn, *_take_positional(step, kwargs), **kwargs)
     return partial(step.fn, **kwargs)
+
+
+def _take_positional(step: Step[..., Any], kwargs: dict[str, Any]) -> list[Any]:
+    """Move the arguments that can only be given by position out of the others."""
+    names = list(step.positional)
+    while names and names[-1] not in kwargs:
+        names.pop()  # the function's own default
+    if all(name in kwargs for name in names):
+        return [kwargs.pop(name) for name in names]
+    defaults = inspect.signature(step.fn).parameters  # one that is left out before one that is given
+    return [kwargs.pop(name) if name in kwargs else defaults[name].default for name in names]
 
 
 def call_here(session: RunSession, flight: Flight, body: Body) -> None:
