@@ -280,7 +280,7 @@ def use_parents():
 def use_own():
     with Ledger.open(path, durability="process") as own:
         dag.run(ledger=own)
-    assert not is_executing_here(ledger, "held")
+        assert not is_executing_here(own, "held")
 
 leave = sys.argv[2]
 ledger = Ledger.open(path, durability="process")

@@ -64,7 +64,7 @@ def guard_forks(store: Connections) -> None:
 def _before() -> None:
     _lock.acquire()
     for store in list(_guarded):
-        for lock in (store._write_lock, store._read_lock):
+        for lock in (store._write_lock, store._read_lock):  # noqa: SLF001
             if lock not in _held:
                 _held[lock] = lock.acquire(timeout=_PATIENCE)
 
