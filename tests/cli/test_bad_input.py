@@ -126,7 +126,7 @@ if os.geteuid() == 0:  # permissions do not bind root
     os.setgroups([])
     os.setgid(65534)
     os.setuid(65534)
-os.chdir(os.environ["READ_ONLY"])
+os.environ["MILEPOST_LEDGER"] = "milepost.db"  # the read-only one
 print("---", file=sys.stderr)
 sys.exit(act())
 """
@@ -142,8 +142,8 @@ def test_a_read_only_ledger_can_be_looked_at_but_not_run_in(bad_place):
         done = {
             words: subprocess.run(
                 [sys.executable, "-c", _WITHOUT_RIGHTS, *words.split()],
-                cwd=bad_place.folder,
-                env={**os.environ, "READ_ONLY": folder},
+                cwd=folder,
+                env={**os.environ, "MILEPOST_LEDGER": str(bad_place.folder / "milepost.db")},
                 capture_output=True,
                 text=True,
             )
