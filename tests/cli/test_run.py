@@ -7,6 +7,14 @@ import pytest
 from milepost import Ledger, RunStatus
 from milepost.cli.console import command
 
+LEAVING = """
+def leave() -> None:
+    sys.exit(CODE)
+
+dag = Dag("leaving")
+dag.node(leave)
+"""
+
 
 def test_a_run_completes_and_says_so(place):
     result = place.run("run", "job.py:dag", "--run-id", "r1")
@@ -47,6 +55,26 @@ def test_a_failed_run_names_its_first_failure_on_one_line_and_what_to_do(place):
     assert first.endswith("in step 'work[2]': ValueError: two is [bad] second line")
     assert second.split("  ")[-1] == f"{command('show', 'r1', 'work[2]')} --ledger 'my runs.db'"
     assert third.split("  ")[-1] == f"{command('resume', 'r1')} --ledger 'my runs.db'"
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_step_that_calls_sys_exit_ends_the_run_as_cancelled_whatever_its_code(place, code):
+    place.write("leaving.py", f"import sys\nfrom milepost import Dag\n{LEAVING.replace('CODE', str(code))}")
+    for verb in (["run", "leaving.py:dag", "--run-id", "r1"], ["resume", "r1"]):
+        result = place.run(*verb)
+        assert result.exit_code == 1
+        first, second = result.stderr.splitlines()
+        assert first.endswith(f"Run r1 is recorded as cancelled: step 'leave' called sys.exit({code})")
+        assert second.split("  ")[-1] == command("resume", "r1")
+    with Ledger.open("milepost.db") as ledger:
+        assert ledger.require_run("r1").status is RunStatus.CANCELLED
+
+
+def test_a_step_that_calls_sys_exit_is_told_of_a_ledger_in_memory_too(place):
+    place.write("leaving.py", f"import sys\nfrom milepost import Dag\n{LEAVING.replace('CODE', '3')}")
+    result = place.run("run", "leaving.py:dag", "--ledger", ":memory:")
+    assert result.exit_code == 1
+    assert "is recorded as cancelled: a step called sys.exit(3)" in result.stderr
 
 
 def test_a_failed_run_goes_on_when_its_cause_is_mended(place):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -81,6 +82,23 @@ def test_an_interrupt_in_a_step_is_recorded_and_then_raised_again(error, make_bo
     assert statuses(ledger)["bad"] is StepStatus.CANCELLED
     assert [a.status for a in ledger.list_attempts(run.run_id)] == ["cancelled"]
     assert list(ledger.check()) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "told"), [(3, "sys.exit(3)"), (None, "sys.exit()"), ("no disk", "sys.exit('no disk')")]
+)
+def test_a_step_that_calls_sys_exit_is_named_as_what_ended_the_run(code, told, way, ledger: Ledger):
+    def leave(n: int) -> None:
+        if n == 1:
+            sys.exit(code)
+
+    dag = Dag("interrupted")
+    dag.map(leave, [0, 1], concurrency=1)
+    with pytest.raises(SystemExit):
+        way.run(dag, ledger=ledger)
+    run = only_run(ledger)
+    assert (run.error_type, run.error_message) == ("SystemExit", f"step 'leave[1]' called {told}")
+    assert ledger.get_step(run.run_id, "leave[1]")[0].error_message == f"step 'leave[1]' called {told}"
 
 
 def test_an_interrupted_run_goes_on_with_the_steps_that_had_not_completed(way, ledger: Ledger):

@@ -16,6 +16,7 @@ from milepost.cli.ledgers import ledger_words
 from milepost.draw.looks import clip, duration_text, plain
 from milepost.errors import InvalidTransition
 from milepost.ledger import Ledger
+from milepost.model import Run
 from milepost.runtime import FinishedRun, Progress, cancel_run
 from milepost.states import RunStatus, StepStatus
 
@@ -55,6 +56,12 @@ def execute(perform: Callable[[OnStart], FinishedRun], *, ledger: str | None, ve
         shown.end()
         _tell_interrupted(shown, ledger)
         return TERMINATED if isinstance(error, Terminated) else INTERRUPTED
+    except SystemExit as error:
+        shown.end()
+        if shown.progress is None:
+            raise
+        _tell_exited(shown.progress.run_id, error, ledger)
+        return FAILED  # whatever code the step asked for: the run has not completed
     except Exception:
         shown.end()
         if shown.progress is not None:
@@ -109,11 +116,21 @@ def _tell_interrupted(shown: Follower, ledger: str | None) -> None:
         say("Interrupted before the run began.", is_error=True)
         return
     run_id = shown.progress.run_id
-    status = _settled(run_id, ledger)
+    run = _settled(run_id, ledger)
+    status = RunStatus.CANCELLED if run is None else run.status
     if status in (RunStatus.COMPLETED, RunStatus.FAILED):
         _say(status, f"Interrupted, but run {run_id} had {status.value} just before.", is_error=True)
         return
     _say(RunStatus.CANCELLED, f"Run {run_id} was interrupted and is recorded as {status.value}.", is_error=True)
+    say(f"  Go on with it:  {command('resume', run_id, *ledger_words(ledger))}", is_error=True)
+
+
+def _tell_exited(run_id: str, error: SystemExit, ledger: str | None) -> None:
+    """Tell that a step ended the run by ``sys.exit()``, as it is recorded."""
+    run = _settled(run_id, ledger)
+    status = RunStatus.CANCELLED if run is None else run.status
+    reason = (run.error_message if run is not None else None) or f"a step called sys.exit({error.code!r})"
+    _say(status, f"Run {run_id} is recorded as {status.value}: {clip(plain(reason), 500)}", is_error=True)
     say(f"  Go on with it:  {command('resume', run_id, *ledger_words(ledger))}", is_error=True)
 
 
@@ -122,8 +139,11 @@ def _tell_stopped(run_id: str, ledger: str | None) -> None:
     say(f"  Go on with it:  {command('resume', run_id, *ledger_words(ledger))}", is_error=True)
 
 
-def _settled(run_id: str, ledger: str | None) -> RunStatus:
-    """Return how the run stands; record the interrupt where it struck before the run's driver could take it."""
+def _settled(run_id: str, ledger: str | None) -> Run | None:
+    """Return the run as it stands; record the interrupt where it struck before the run's driver could take it.
+
+    None: a ledger in memory is gone with its run.
+    """
     opened = Ledger.open(ledger)
     run = opened.get_run(run_id)
     if run is not None and run.status == RunStatus.RUNNING:
@@ -132,7 +152,7 @@ def _settled(run_id: str, ledger: str | None) -> RunStatus:
         except InvalidTransition:
             pass  # it had ended after all
         run = opened.get_run(run_id)
-    return RunStatus.CANCELLED if run is None else run.status  # None: a ledger in memory is gone with its run
+    return run
 
 
 def _counted(shown: Follower) -> str:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import inspect
 import traceback
+from collections.abc import Iterable
 from typing import Any
 
 from milepost.errors import ConfigurationError, OutputMismatch, ValueNotStorable
+from milepost.runtime.conform import show
 from milepost.runtime.flight import Flight
 from milepost.values import content_hash, encode
 
-__all__ = ["describe_error", "storable_text", "take_value"]
+__all__ = ["describe_error", "describe_interrupt", "storable_text", "take_value"]
 
 
 def take_value(flight: Flight, value: Any) -> None:
@@ -56,6 +58,20 @@ def describe_error(error: BaseException) -> tuple[str, str, str]:
         message = f"<no message: {type(second).__name__} in __str__>"
     trace = "".join(traceback.format_exception(error))
     return type(error).__qualname__, storable_text(message), storable_text(trace)
+
+
+def describe_interrupt(error: BaseException, flights: Iterable[Flight]) -> str:
+    """Return in words what an interrupt is that stops a run: the process's, or a step's own ``sys.exit()``.
+
+    Args:
+        error: What the driver caught.
+        flights: Those in the air, among them the one whose body raised it, if one did.
+    """
+    label = next((flight.call.label for flight in flights if flight.error is error), None)
+    if label is None or not isinstance(error, SystemExit):
+        return "the process was interrupted"
+    code = "" if error.code is None else show(error.code)
+    return storable_text(f"step {label!r} called sys.exit({code})")
 
 
 def storable_text(text: str) -> str:

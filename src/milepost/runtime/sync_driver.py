@@ -17,6 +17,7 @@ from milepost.errors import MilepostError, StepTimedOut
 from milepost.runtime.bodies import call_here, is_queued, prepare, submit_to
 from milepost.runtime.flight import Flight
 from milepost.runtime.keeper import keeper_of
+from milepost.runtime.landing import describe_interrupt
 from milepost.runtime.session import RunSession
 from milepost.runtime.threads import BodyThreads
 from milepost.states import RunStatus
@@ -66,7 +67,7 @@ class SyncDriver:
             self._work()
         except (KeyboardInterrupt, SystemExit) as error:
             try:
-                self._stop(type(error).__name__, "the process was interrupted")
+                self._stop(type(error).__name__, describe_interrupt(error, self._session.open_flights))
             except MilepostError as unrecorded:
                 error.add_note(f"The run could not be marked as cancelled: {unrecorded}")
             raise
