@@ -12,6 +12,7 @@ import pytest
 
 from milepost import Dag, Ledger, StepContext, step
 from milepost.dag import NodeRef
+from milepost.errors import GraphError
 
 
 def sources(dag: Dag, label: str) -> dict[str, Any]:
@@ -351,6 +352,94 @@ def test_a_map_hands_on_a_list_of_what_its_step_returns():
     dag.node(wrong, xs=mapped)
     with pytest.raises(ValueError, match="cannot take the output of 'add'"):
         dag.build()
+
+
+def known(n: int) -> dict[str, int]:
+    return {"a": n}
+
+
+def either(n: int) -> list[int] | dict[str, int]:
+    return {"a": n}
+
+
+def unannotated(n):
+    return {"a": n}
+
+
+def square(n: int) -> int:
+    return n * n
+
+
+def take_dict(x: dict[str, int]) -> int:
+    return x["a"]
+
+
+def take_list(x: list[int]) -> int:
+    return sum(x)
+
+
+@pytest.mark.parametrize("over", [{"a": 2}, known, either, unannotated])
+@pytest.mark.parametrize("is_twice", [False, True])
+@pytest.mark.parametrize("is_edge", [False, True])
+def test_a_map_over_a_dict_hands_on_a_dict(over: Any, is_twice: bool, is_edge: bool, ledger: Ledger):
+    dag = Dag("d")
+    mapped = dag.map(square, dag.node(over, n=2) if callable(over) else over)
+    if is_twice:
+        mapped = dag.map(square, mapped, label="again")
+    if is_edge:
+        mapped >> dag.node(take_dict)
+    else:
+        dag.node(take_dict, x=mapped)
+    assert dag.run(ledger=ledger).result() == (16 if is_twice else 4)
+
+
+@pytest.mark.parametrize("over", [either, unannotated])
+def test_a_map_over_what_may_be_a_list_may_hand_on_a_list(over: Any):
+    dag = Dag("d")
+    dag.node(take_list, x=dag.map(square, dag.node(over)))
+    dag.build()
+
+
+def of_texts(x: dict[str, str]) -> None: ...
+
+
+def by_number(x: dict[int, int]) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("over", "take", "told"),
+    [
+        ({"a": 2}, take_list, "returns dict[str, int], but parameter 'x' is list[int]"),
+        (known, take_list, "returns dict[str, int], but"),
+        (known, of_texts, "but parameter 'x' is dict[str, str]"),
+        ({"a": 2}, by_number, "but parameter 'x' is dict[int, int]"),
+        ([1, 2], take_dict, "returns list[int], but parameter 'x' is dict[str, int]"),
+        (unannotated, square, "returns list[int] or dict[Any, int], but parameter 'n' is int"),
+    ],
+)
+def test_a_maps_output_goes_to_no_parameter_that_it_certainly_does_not_fit(over: Any, take: Any, told: str):
+    dag = Dag("d")
+    mapped = dag.map(square, dag.node(over) if callable(over) else over)
+    dag.node(take, label="take", **{"n" if take is square else "x": mapped})
+    with pytest.raises(GraphError) as caught:
+        dag.build()
+    assert "Node 'take' cannot take the output of 'square'" in str(caught.value)
+    assert told in str(caught.value)
+
+
+def test_keys_of_several_types_are_no_reason_to_refuse():
+    dag = Dag("d")
+    dag.node(take_dict, x=dag.map(square, {"a": 1, 2: 2}))
+    dag.build()
+
+
+def test_a_long_chain_of_maps_can_be_built():
+    dag = Dag("d")
+    last = dag.map(square, {"a": 1})
+    for n in range(2000):
+        last = dag.map(square, last, label=str(n))
+    dag.node(take_dict, x=last)
+    assert len(dag.build()) == 2002
 
 
 # --- annotations ---------------------------------------------------------------------------------

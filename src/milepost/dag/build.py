@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from milepost.dag.fits import element_of, fits, list_of
+from milepost.dag.fits import element_of, fits, is_mappable, map_outputs
 from milepost.errors import GraphError, InputError, OutputMismatch, did_you_mean
 from milepost.graph import Binding, Graph, Node, Source
 from milepost.runtime.conform import annotation_name, return_check, show
@@ -28,11 +28,7 @@ class NodeSpec:
     concurrency: int | None
     after: list[int]
     edges: list[int] = field(default_factory=list)  # added with >>
-
-    @property
-    def returns(self) -> Any:
-        """The annotation of the node's output."""
-        return list_of(self.step.returns) if self.is_map else self.step.returns
+    outputs: tuple[Any, ...] = ()  # annotations of what its output may be; settled by build(), upstream first
 
 
 @dataclass(slots=True)
@@ -113,9 +109,33 @@ def build(name: str, specs: Sequence[NodeSpec]) -> Built:
     """
     if not specs:
         raise GraphError(f"The Dag {name!r} has no nodes. Add one: dag.node(function).")
+    for spec in specs:  # a map goes over a node that was added before it
+        spec.outputs = _outputs(spec)
     inputs: dict[str, InputSpec] = {}
     nodes = [_node(spec, specs, inputs) for spec in specs]
     return Built(Graph(name, nodes), inputs)
+
+
+def _outputs(spec: NodeSpec) -> tuple[Any, ...]:
+    """Return the annotations of what a node's output may be: two only for a map over who knows what."""
+    if not spec.is_map:
+        return (spec.step.returns,)
+    over = spec.over.outputs if isinstance(spec.over, NodeSpec) else (_annotation_of(spec.over),)
+    found = [output for annotation in over for output in map_outputs(annotation, spec.step.returns)]
+    return tuple(found) or (MISSING,)  # over what no map can go over: _over says so
+
+
+def _annotation_of(over: Any) -> Any:
+    """Return the annotation of a value that a map goes over."""
+    if not isinstance(over, Mapping):
+        return list
+    kinds = {type(key) for key in over}
+    return dict[kinds.pop() if len(kinds) == 1 else Any, Any]  # type: ignore[misc]
+
+
+def _may_fit(upstream: NodeSpec, annotation: Any) -> bool:
+    """Return False where the output of a node certainly is no such value."""
+    return any(fits(output, annotation) for output in upstream.outputs)
 
 
 def _node(spec: NodeSpec, specs: Sequence[NodeSpec], inputs: dict[str, InputSpec]) -> Node:
@@ -176,9 +196,9 @@ def _bound(spec: NodeSpec, parameters: Mapping[str, Parameter], name: str, value
     if not isinstance(value, NodeSpec):
         _check_value(spec, parameter, value)
         return Binding(name, Source.VALUE, value)
-    if not fits(value.returns, parameter.annotation):
+    if not _may_fit(value, parameter.annotation):
         raise GraphError(
-            f"Node {spec.label!r} cannot take the output of {value.label!r}: it returns {_named(value.returns)}, but "
+            f"Node {spec.label!r} cannot take the output of {value.label!r}: it returns {_named_output(value)}, but "
             f"parameter {name!r} is {_named(parameter.annotation)}. Correct an annotation, or bind another node."
         )
     return Binding(name, Source.NODE, value.index)
@@ -217,15 +237,16 @@ def _over(spec: NodeSpec, element: Parameter) -> Binding:
                 "Sort a set; make a list of a generator."
             )
         return Binding("", Source.VALUE, over)
-    if not fits(element_of(over.returns), element.annotation):
+    elements = [element_of(output) for output in over.outputs]
+    if not any(fits(found, element.annotation) for found in elements):
         raise GraphError(
             f"Map {spec.label!r} cannot go over {over.label!r}: its elements are "
-            f"{_named(element_of(over.returns))}, but parameter {element.name!r} is {_named(element.annotation)}. "
+            f"{_named(elements[0])}, but parameter {element.name!r} is {_named(element.annotation)}. "
             "Correct an annotation, or map over another node."
         )
-    if not (fits(over.returns, Sequence) or fits(over.returns, Mapping)) or over.returns in (str, bytes):
+    if not any(map(is_mappable, over.outputs)):
         raise GraphError(
-            f"Map {spec.label!r} cannot go over {over.label!r}, which returns {_named(over.returns)}. "
+            f"Map {spec.label!r} cannot go over {over.label!r}, which returns {_named_output(over)}. "
             "Let it return a list, tuple, range or dict."
         )
     return Binding("", Source.NODE, over.index)
@@ -236,12 +257,12 @@ def _claim(spec: NodeSpec, upstream: NodeSpec, unbound: list[Parameter], claims:
 
     Required parameters come first: an optional one is considered only where no required one fits.
     """
-    returns = upstream.returns
-    if returns is None or returns is type(None):
+    first = upstream.outputs[0]
+    if first is None or first is type(None):
         return None
-    fitting = [p for p in unbound if fits(returns, p.annotation)]
+    fitting = [p for p in unbound if _may_fit(upstream, p.annotation)]
     required = [p for p in fitting if not p.is_optional]
-    candidates = required or [p for p in fitting if p.annotation is not MISSING and returns is not MISSING]
+    candidates = required or [p for p in fitting if p.annotation is not MISSING and first is not MISSING]
     if len(candidates) == 1:
         name = candidates[0].name
         if name in claims:
@@ -260,8 +281,8 @@ def _claim(spec: NodeSpec, upstream: NodeSpec, unbound: list[Parameter], claims:
     if missing:
         wanted = ", ".join(f"{p.name}: {_named(p.annotation)}" for p in missing)
         raise GraphError(
-            f"{upstream.label!r} returns {_named(returns)}, which fits no open parameter of node {spec.label!r} "
-            f"({wanted}). Bind it by name, or order the two with after= instead of >>."
+            f"{upstream.label!r} returns {_named_output(upstream)}, which fits no open parameter of node "
+            f"{spec.label!r} ({wanted}). Bind it by name, or order the two with after= instead of >>."
         )
     return None
 
@@ -279,6 +300,10 @@ def _leave_open(spec: NodeSpec, parameter: Parameter, inputs: dict[str, InputSpe
             f"Input {parameter.name!r} is {_named(known.annotation)} in node {known.label!r} and "
             f"{_named(parameter.annotation)} in node {spec.label!r}. Give both the same annotation, or bind one."
         )
+
+
+def _named_output(node: NodeSpec) -> str:
+    return " or ".join(map(_named, node.outputs))
 
 
 def _named(annotation: Any) -> str:

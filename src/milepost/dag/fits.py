@@ -14,7 +14,7 @@ from functools import lru_cache
 from types import NoneType
 from typing import Annotated, Any, Final, Literal, Union
 
-__all__ = ["element_of", "fits", "list_of"]
+__all__ = ["element_of", "fits", "is_mappable", "map_outputs"]
 
 _UNKNOWN: Final = (Any, object, inspect.Parameter.empty)
 _ALIAS: Final[Any] = getattr(typing, "TypeAliasType", None)
@@ -110,10 +110,43 @@ def element_of(annotation: Any) -> Any:
     return arguments[0] if len(arguments) == 1 else Any
 
 
-def list_of(annotation: Any) -> Any:
-    """Return the annotation of a list of such values."""
+def is_mappable(annotation: Any) -> bool:
+    """Return False where a value annotated so is certainly nothing that a map can go over.
+
+    Example:
+        >>> is_mappable(dict[str, int]), is_mappable(range), is_mappable(set[int]), is_mappable(str)
+        (True, True, False, False)
+    """
     annotation = _plain(annotation)
-    return list if _is_unknown(annotation) else list[annotation]
+    if typing.get_origin(annotation) in (Union, types.UnionType):
+        return all(map(is_mappable, typing.get_args(annotation)))
+    if annotation in (str, bytes, bytearray):
+        return False
+    return fits(annotation, abc.Sequence) or fits(annotation, abc.Mapping)
+
+
+def map_outputs(over: Any, returned: Any) -> tuple[Any, ...]:
+    """Return what the output of a map may be: a list, a dict with the keys of what it goes over, or either.
+
+    Args:
+        over: The annotation of what it goes over.
+        returned: The annotation of what its step returns.
+
+    Example:
+        >>> map_outputs(list[int], str), map_outputs(dict[int, str], float), map_outputs(Any, int)
+        ((list[str],), (dict[int, float],), (list[int], dict[typing.Any, int]))
+    """
+    over = _plain(over)
+    value: Any = Any if _is_unknown(_plain(returned)) else _plain(returned)
+    if typing.get_origin(over) in (Union, types.UnionType):
+        parts = [output for part in typing.get_args(over) for output in map_outputs(part, returned)]
+        return tuple(output for place, output in enumerate(parts) if output not in parts[:place])
+    outputs: list[Any] = [list[value]] if fits(over, abc.Sequence) else []
+    if fits(over, abc.Mapping):
+        arguments = typing.get_args(over)
+        key = arguments[0] if len(arguments) == 2 else Any  # of a class with other parameters: not known here
+        outputs.append(dict[key, value])  # type: ignore[valid-type]
+    return tuple(outputs)
 
 
 def _plain(annotation: Any) -> Any:
