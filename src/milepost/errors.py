@@ -111,19 +111,25 @@ class NonRetryable(Exception):
 class ValueNotStorable(MilepostError, TypeError):
     """A value has a type that the ledger cannot keep without losing it."""
 
-    def __init__(self, type_name: str, path: str = "$", reason: str | None = None, *, step: str | None = None) -> None:
-        """Build the sentence from the exact type, the place inside the value and the step that made it."""
+    def __init__(
+        self,
+        type_name: str,
+        path: str = "$",
+        reason: str | None = None,
+        *,
+        step: str | None = None,
+        remedy: str | None = None,
+    ) -> None:
+        """Build the sentence from the exact type, the place inside the value, the step that made it and what to do."""
         self.type_name = type_name
         self.path = path
         self.reason = reason
         self.step = step
+        self.remedy = remedy or ("Return plain data, a dataclass or a pydantic model, or mark the step transient=True.")
         where = "" if path == "$" else f" at {path}"
         whose = f", returned by step {step!r}," if step else ""
         why = f": {reason}" if reason else ""
-        super().__init__(
-            f"A value of type {type_name}{where}{whose} cannot be stored{why}. Return plain data, a dataclass or a "
-            "pydantic model, or mark the step transient=True."
-        )
+        super().__init__(f"A value of type {type_name}{where}{whose} cannot be stored{why}. {self.remedy}")
 
 
 class ValueNotRestorable(MilepostError, ValueError):

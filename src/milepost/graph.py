@@ -21,6 +21,8 @@ from milepost.values import content_hash, encode
 __all__ = ["ELEMENT_MARK", "Binding", "Graph", "Node", "Source", "compare_definitions", "fingerprint"]
 
 
+_LONGEST_VALUE: Final = 2**24  # characters of a plain value that a row repeats: the row needs room for the output
+
 ELEMENT_MARK: Final = '"\x00"'  # stands for an element's position: a text that JSON can never contain
 
 
@@ -194,9 +196,12 @@ class Graph:
         if is_element:
             return f'{{"map":{encode(node.label)}}}'
         try:
-            return f'{{"value":{encode(binding.ref)}}}'
+            text = encode(binding.ref)
         except MilepostError:  # a value written into the graph lives in code: it need not be storable
+            text = ""
+        if not 0 < len(text) <= _LONGEST_VALUE:
             return f'{{"unstored":{encode(type(binding.ref).__qualname__)}}}'
+        return f'{{"value":{text}}}'
 
     def _define(self) -> tuple[str, str]:
         if self._definition is None:

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from milepost import Dag, Ledger, RunFailed, RunStatus, StepContext, StepStatus, step
+from milepost import Dag, Ledger, RunFailed, RunStatus, StepContext, StepStatus, graph, step
 from milepost.errors import OutputMismatch, StepNotFound, ValueNotRestorable, ValueNotStorable
+from milepost.values import text
 
 PATIENCE = 10.0
 
@@ -312,6 +313,43 @@ def test_a_value_that_cannot_be_stored_fails_the_step_once_naming_step_and_type(
     assert "transient=True" in run.error
     (recorded,) = ledger.list_steps(run.run_id)
     assert recorded.status is StepStatus.FAILED
+
+
+@pytest.mark.parametrize(
+    "value", [b"x" * 1_500_000, "\u00e9" * 1_000_000, ["x" * 1_000_000] * 2, {"a": "x" * 2_000_000}]
+)
+def test_an_output_that_is_too_big_fails_the_step_once_naming_step_and_size(value, way, ledger, monkeypatch):
+    calls: list[int] = []
+
+    def body() -> Any:
+        calls.append(1)
+        return value
+
+    dag = Dag("one")
+    dag.node(step(retries=5)(body), label="it")
+    monkeypatch.setattr(text, "LARGEST_TEXT", 1_000_000)
+    run = way.run(dag, ledger=ledger)
+    assert len(calls) == 1
+    assert (run.status, run.failed_step) == (RunStatus.FAILED, "it")
+    assert "returned by step 'it', cannot be stored: it takes 2 MB as text, and the most is 1 MB" in run.error
+    assert run.error.endswith("Write it to a file and hand on the file's path.")
+    monkeypatch.undo()
+    assert way.resume(dag, run.run_id, ledger=ledger).result() == value
+
+
+def test_an_output_that_just_fits_is_stored_whole(way, ledger, monkeypatch):
+    monkeypatch.setattr(text, "LARGEST_TEXT", 250)
+    run = run_of(lambda: "\u00e9" * 124, way, ledger)  # two bytes each, and two quotes
+    assert run.result() == ledger.get_output(run.run_id, "it") == "\u00e9" * 124
+
+
+def test_a_bound_value_too_big_for_the_steps_row_is_handed_over_and_not_recorded(way, ledger, monkeypatch):
+    monkeypatch.setattr(graph, "_LONGEST_VALUE", 100)
+    dag = Dag("d")
+    dag.node(len, label="it", obj="x" * 101)
+    run = way.run(dag, ledger=ledger)
+    assert run.result() == 101
+    assert ledger.get_step(run.run_id, "it")[0].input == '{"obj":{"unstored":"str"}}'
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def _named(label: str, value: Any, error: Exception) -> Exception:
             f"Step {label!r} returned a coroutine that nobody awaits. Make its function an async def, or await in it."
         )
     if isinstance(error, ValueNotStorable):
-        return ValueNotStorable(error.type_name, error.path, error.reason, step=label)
+        return ValueNotStorable(error.type_name, error.path, error.reason, step=label, remedy=error.remedy)
     if isinstance(error, OutputMismatch):
         return OutputMismatch(label, error.annotation, error.detail)
     return error

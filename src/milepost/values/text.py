@@ -16,6 +16,9 @@ from milepost.errors import ValueNotRestorable, ValueNotStorable
 from milepost.values import containers, models, objects, scalars, times  # noqa: F401 - they fill the tables
 from milepost.values.walk import PLAIN, SURROGATE_PAIR, TAG, TEXT, Reader, Refused, Tree, Unreadable, Writer
 
+LARGEST_TEXT = 2**29
+"""Bytes of UTF-8. No database takes texts of any size: SQLite's limit for a whole row is a billion bytes."""
+
 _SMALL = 10**600
 """Integers below it are written in decimal at once: every setting of Python's limit on digits allows them."""
 
@@ -34,12 +37,20 @@ def encode(value: Any, known: Iterable[type] = ()) -> str:
             as one defined inside a function, can be stored only when it is among them.
 
     Raises:
-        ValueNotStorable: names the type that has no stored form and the path to it.
+        ValueNotStorable: names the type that has no stored form and the path to it, or the size of a value
+            that is too big (512 MiB as text).
 
     Example:
         >>> encode({"id": 7, "at": (1, 2.0)})
         '{"id":7,"at":{"$":"tuple","v":[1,2.0]}}'
     """
+    text = _encode(value, known)
+    if len(text) > LARGEST_TEXT // 4:  # a character takes up to four bytes
+        _check_size(value, text)
+    return text
+
+
+def _encode(value: Any, known: Iterable[type]) -> str:
     if value is None:
         return "null"
     kind = type(value)
@@ -142,6 +153,16 @@ def _encode_any(value: Any, known: Iterable[type]) -> str:
         # The caller's own stack was nearly full. Reading happens on such a stack too, so this is not retried.
         type_name, path, reason = _type_name(value), "$", "it is nested too deep to store from here"
     raise ValueNotStorable(type_name=type_name, path=path, reason=reason)
+
+
+def _check_size(value: Any, text: str) -> None:
+    size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+    if size > LARGEST_TEXT:
+        raise ValueNotStorable(
+            type_name=_type_name(value),
+            reason=f"it takes {size / 1e6:,.0f} MB as text, and the most is {LARGEST_TEXT / 1e6:,.0f} MB",
+            remedy="Write it to a file and hand on the file's path.",
+        )
 
 
 def _dump(tree: Tree) -> str:
