@@ -4,7 +4,7 @@ from milepost.dag import Dag
 from milepost.errors import MilepostError, NonRetryable, RunCancelled, RunFailed
 from milepost.ledger import AsyncLedger, Ledger
 from milepost.model import Retry
-from milepost.runtime import FinishedRun, Step, StepContext, step
+from milepost.runtime import FinishedRun, RunEvent, RunHandle, Step, StepContext, Worker, step
 from milepost.states import RunStatus, StepStatus
 
 __version__ = "0.1.0"
@@ -18,10 +18,13 @@ __all__ = [
     "NonRetryable",
     "Retry",
     "RunCancelled",
+    "RunEvent",
     "RunFailed",
+    "RunHandle",
     "RunStatus",
     "Step",
     "StepContext",
     "StepStatus",
+    "Worker",
     "step",
 ]

@@ -12,10 +12,12 @@ from collections.abc import Iterable, Sequence
 __all__ = [
     "AtMostOnceInterrupted",
     "ConfigurationError",
+    "EventTimedOut",
     "GraphChanged",
     "GraphError",
     "InputError",
     "InvalidTransition",
+    "KeyConflict",
     "LeaseLost",
     "LedgerBusy",
     "LedgerFull",
@@ -30,6 +32,8 @@ __all__ = [
     "RunExists",
     "RunFailed",
     "RunNotFound",
+    "ScheduleExists",
+    "ScheduleNotFound",
     "SchemaNewer",
     "SchemaOutdated",
     "StepCancelled",
@@ -41,6 +45,8 @@ __all__ = [
     "TargetNotFound",
     "ValueNotRestorable",
     "ValueNotStorable",
+    "WaitTimedOut",
+    "WorkerExists",
     "did_you_mean",
 ]
 
@@ -316,6 +322,84 @@ class AtMostOnceInterrupted(MilepostError):
             f"Step {label!r} is marked at_most_once and was started before, so it will not be started again. "
             f"See how that ended (`milepost show {run_id}`), check its effect by hand, then start a new run."
         )
+
+
+class EventTimedOut(MilepostError, TimeoutError):
+    """A step waited for an event that was not emitted in time."""
+
+    def __init__(self, label: str, event: str) -> None:
+        """Build the sentence from the step and the event."""
+        self.label = label
+        self.event = event
+        super().__init__(
+            f"Step {label!r} waited for the event {event!r}, which did not come in time. "
+            f"Emit it (`milepost emit {event}`) before a new run gets there, or raise `timeout=`."
+        )
+
+
+class WaitTimedOut(MilepostError, TimeoutError):
+    """A run had not ended when the time to wait for it was up; it goes on."""
+
+    def __init__(self, run_id: str, status: str) -> None:
+        """Build the sentence from the run and the state it is in."""
+        self.run_id = run_id
+        self.status = status
+        super().__init__(
+            f"Run {run_id} has not ended in time: it is {status}, and goes on. "
+            f"`milepost why {run_id}` says what it waits for."
+        )
+
+
+class KeyConflict(MilepostError, ValueError):
+    """An idempotency key was used before, for another workflow or other inputs."""
+
+    def __init__(self, key: str, queue: str, run_id: str) -> None:
+        """Build the sentence from the key and the run that has it."""
+        self.key = key
+        self.queue = queue
+        self.run_id = run_id
+        super().__init__(
+            f"The idempotency key {key!r} belongs to run {run_id} of queue {queue!r}, which has another workflow or "
+            "other inputs. Use another key, or submit what that run was submitted with."
+        )
+
+
+class WorkerExists(MilepostError):
+    """A live worker has this id already."""
+
+    def __init__(self, worker_id: str, owner: str) -> None:
+        """Build the sentence from the id and who has it."""
+        self.worker_id = worker_id
+        self.owner = owner
+        super().__init__(
+            f"A worker {worker_id!r} lives already ({owner}). Leave the id out, or give this worker another one."
+        )
+
+
+class ScheduleExists(MilepostError, ValueError):
+    """A schedule of this name exists already."""
+
+    def __init__(self, name: str) -> None:
+        """Build the sentence from the name."""
+        self.name = name
+        super().__init__(
+            f"A schedule {name!r} exists already. Choose another name, or remove it: `milepost schedule remove {name}`."
+        )
+
+
+class ScheduleNotFound(MilepostError, LookupError):
+    """No schedule has this name."""
+
+    def __init__(self, name: str, known: Iterable[str] = ()) -> None:
+        """Build the sentence from the name."""
+        self.name = name
+        super().__init__(
+            f"No schedule {name!r}.{did_you_mean(name, known)} `milepost schedule list` lists what is there."
+        )
+
+    def __str__(self) -> str:
+        """Return the sentence (a bare LookupError would quote it)."""
+        return str(self.args[0])
 
 
 # --- the ledger ----------------------------------------------------------------------------------

@@ -65,6 +65,7 @@ class Node:
     transient: bool = False
     at_most_once: bool = False
     pure: bool = False
+    wait: str | None = None  # "sleep" or "event": nothing runs, the run waits
     index: int = -1
     upstream: tuple[int, ...] = field(default=(), repr=False)
     downstream: list[int] = field(default_factory=list, repr=False)
@@ -75,6 +76,13 @@ class Node:
     def is_map(self) -> bool:
         """Whether this node runs its step once for each element."""
         return self.over is not None
+
+    @property
+    def kind(self) -> str:
+        """What the node is called in definitions: ``step``, ``map`` or ``wait``."""
+        if self.wait is not None:
+            return "wait"
+        return "map" if self.is_map else "step"
 
 
 class Graph:
@@ -213,7 +221,7 @@ class Graph:
         nodes = [
             {
                 "label": node.label,
-                "kind": "map" if node.is_map else "step",
+                "kind": node.kind,
                 "params": {b.param: self._describe(b) for b in node.bindings},
                 **({"over": self._describe_over(node.over)} if node.over is not None else {}),
                 "upstream": [self.nodes[ref].label for ref in node.upstream],

@@ -19,13 +19,18 @@ __all__ = [
     "Attempt",
     "Checkpoint",
     "Edge",
+    "Event",
     "Problem",
+    "QueueInfo",
     "Retry",
     "Run",
     "RunPayload",
+    "Schedule",
     "StepAttempt",
     "StepKind",
     "Storage",
+    "Wait",
+    "WorkerInfo",
     "check_run_id",
     "new_run_id",
 ]
@@ -71,6 +76,7 @@ class StepKind:
     STEP: Final = "step"
     MAP: Final = "map"
     ELEMENT: Final = "element"
+    WAIT: Final = "wait"
 
 
 class Storage:
@@ -165,6 +171,7 @@ class Run:
     error_step: str | None = None
     error_type: str | None = None
     error_message: str | None = None
+    rescues: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,3 +264,87 @@ class Problem:
     message: str
     remedy: str
     detail: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """A process that takes tasks, as it registered itself."""
+
+    worker_id: str
+    owner: str
+    queues: tuple[str, ...]
+    workflows: tuple[str, ...]
+    concurrency: int
+    lease: int
+    started_at: int
+    heartbeat_at: int
+    stopped_at: int | None
+
+    def is_alive(self, now: int) -> bool:
+        """Return whether it has neither stopped nor been silent for longer than a lease."""
+        return self.stopped_at is None and self.heartbeat_at + self.lease >= now
+
+
+@dataclass(frozen=True, slots=True)
+class QueueInfo:
+    """How deep a queue is. ``oldest_at`` is when its oldest waiting task was created."""
+
+    name: str
+    pending: int
+    running: int
+    suspended: int
+    oldest_at: int | None
+    paused_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A named message that runs wait for; ``payload`` is JSON text."""
+
+    scope: str
+    name: str
+    payload: str
+    emitted_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """What a run waits for, or waited for. ``outcome`` is ``woken``, ``emitted`` or ``timed_out``."""
+
+    run_id: str
+    label: str
+    kind: str
+    scope: str | None
+    event: str | None
+    wake_at: int | None
+    created_at: int
+    outcome: str | None
+    payload: str | None
+    resolved_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A rule that starts runs at times; ``inputs`` is JSON text."""
+
+    name: str
+    workflow: str
+    target: str | None
+    hash: str | None
+    queue: str
+    priority: int
+    cron: str | None
+    every: int | None
+    timezone: str
+    start_at: int
+    catch_up: bool
+    max_active: int | None
+    inputs: str
+    next_at: int | None
+    paused_at: int | None
+    created_at: int
+
+    @property
+    def creator(self) -> str:
+        """What its runs carry as ``created_by``."""
+        return f"schedule:{self.name}"

@@ -13,8 +13,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from postgres import new_schema, server_url
 
 from milepost.store import Store
+from milepost.stores.postgres import PostgresStore
 from milepost.stores.sqlite import SQLiteStore
 
 
@@ -41,7 +43,13 @@ def _sqlite_memory(folder: Path) -> Iterator[Backend]:
     yield Backend(partial(SQLiteStore, ":memory:"), is_shared=False)
 
 
-BACKENDS = {"sqlite_file": _sqlite_file, "sqlite_memory": _sqlite_memory}
+@contextmanager
+def _postgres(folder: Path) -> Iterator[Backend]:
+    url = new_schema(server_url())
+    yield Backend(partial(PostgresStore, url), is_shared=True)
+
+
+BACKENDS = {"sqlite_file": _sqlite_file, "sqlite_memory": _sqlite_memory, "postgres": _postgres}
 
 
 @pytest.fixture(params=list(BACKENDS))

@@ -89,7 +89,10 @@ def test_running_runs_are_listed_whoever_executes_them(many: Store) -> None:
 
 
 def test_running_runs_come_with_the_shortest_lease_first(store: Store) -> None:
-    stand(store, *(new_run(name, lease_until=NOW + n) for name, n in (("b", 5), ("a", 9), ("c", 1))))
+    stand(
+        store,
+        *(new_run(name, lease_until=NOW + n) for name, n in (("b", 5_000_000), ("a", 9_000_000), ("c", 1_000_000))),
+    )
     assert [run.run_id for run in store.list_running()] == ["c", "b", "a"]
 
 

@@ -20,7 +20,7 @@ from milepost.clock import SystemClock
 from milepost.errors import ConfigurationError, LedgerReadOnly, StoreError
 from milepost.model import Run
 from milepost.store import RunEnd
-from milepost.stores import sqlite
+from milepost.stores import leasing
 
 DEADLINE = 20.0  # seconds
 
@@ -148,8 +148,8 @@ def test_threads_that_open_a_file_at_once_share_it(tmp_path: Path) -> None:
         ({"url": ""}, "path is empty"),
         ({"url": "mysql://x"}, "is not a ledger URL this version knows"),
         (
-            {"url": "postgresql://user:secret@host/db"},
-            "PostgreSQL ledgers are not supported by this version: 'host/db'",
+            {"url": "postgresql://user:secret@host/db?schema=Bad-Name"},
+            "'Bad-Name' is not a schema's name",
         ),
         ({"url": ":memory:", "durability": "powr"}, "Did you mean 'power'?"),
         ({"url": ":memory:", "lease": 0}, "lease must be more than 0 seconds"),
@@ -178,7 +178,7 @@ def test_a_ledger_opened_for_reading_shows_what_others_write_and_refuses_to_writ
             lambda: reader.delete_runs(older_than=timedelta(0)),
             lambda: reader.commit(write("one", ends=[end("x", "one")])),
             lambda: reader.store.request_cancel("one", NOW),
-            lambda: reader.store.heartbeat(OWNER, [("one", 1)], NOW),
+            lambda: reader.store.heartbeat(OWNER, [("one", 1)], now=NOW, lease=1),
         ]
         for attempt in attempts[:1] + attempts[2:]:
             with pytest.raises(LedgerReadOnly, match="is read-only"):
@@ -203,7 +203,7 @@ def test_deleting_lets_others_write_between_its_batches(tmp_path: Path, monkeypa
             run_id = f"run{n:03}"
             ledger.commit(new_run(run_id))
             ledger.commit(write(run_id, ends=[end(run_id=run_id)], end=completed()))
-        monkeypatch.setattr(sqlite, "_DELETE_ROWS", 150)  # some 5 rows a run
+        monkeypatch.setattr(leasing, "_DELETE_ROWS", 150)  # some 5 rows a run
         commits.clear()
         assert ledger.delete_runs(older_than=timedelta(0)) == 250
         assert commits.count("after_commit") >= 250 * 5 // 150

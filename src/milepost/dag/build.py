@@ -177,6 +177,7 @@ def _node(spec: NodeSpec, specs: Sequence[NodeSpec], inputs: dict[str, InputSpec
         transient=step.transient,
         at_most_once=step.at_most_once,
         pure=step.pure,
+        wait=getattr(step, "wait", None),
     )
 
 

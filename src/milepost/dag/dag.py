@@ -6,13 +6,17 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
+from datetime import datetime, timedelta
 from types import ModuleType
 from typing import Any, overload
 
 from milepost.dag.build import Built, NodeSpec, build
+from milepost.dag.submitting import Submitting
+from milepost.dag.waits import EVENT, SLEEP
 from milepost.errors import ConfigurationError, GraphError
 from milepost.graph import Graph
 from milepost.ledger import Ledger
+from milepost.names import DEFAULT_QUEUE
 from milepost.runtime.outcome import FinishedRun
 from milepost.runtime.progress import Progress
 from milepost.runtime.run import RunOptions, resume_graph, resume_graph_async, run_graph, run_graph_async
@@ -61,7 +65,7 @@ class NodeRef:
         return f"<node {self.label!r}>"
 
 
-class Dag:
+class Dag(Submitting):
     """A directed graph of steps that runs durably.
 
     Args:
@@ -79,6 +83,8 @@ class Dag:
         >>> dag.run(n=4, ledger=":memory:").result()
         14
     """
+
+    kind = "dag"
 
     def __init__(self, name: str) -> None:
         """Begin an empty graph."""
@@ -157,6 +163,52 @@ class Dag:
         return self._add(
             fn, label, after, {**bindings, **(bind or {})}, over=over, is_map=True, concurrency=concurrency
         )
+
+    def sleep(
+        self,
+        duration: float | timedelta | datetime | NodeRef,
+        *,
+        label: str = "sleep",
+        after: NodeRef | Iterable[NodeRef] = (),
+    ) -> NodeRef:
+        """Add a durable wait: so many seconds, or until a moment. It holds no worker, and survives restarts.
+
+        Args:
+            duration: Seconds, a timedelta, an aware datetime, or a node whose output is one.
+            label: The step's label.
+            after: Nodes that must complete first.
+
+        Raises:
+            GraphError: The label or the duration cannot be.
+        """
+        return self._add(SLEEP, label, after, {"duration": duration})
+
+    def wait_event(
+        self,
+        event: str | NodeRef,
+        *,
+        timeout: float | timedelta | None = None,
+        scope: str = DEFAULT_QUEUE,
+        label: str | None = None,
+        after: NodeRef | Iterable[NodeRef] = (),
+    ) -> NodeRef:
+        """Add a wait for an event; the node's output is the event's payload.
+
+        An event that was emitted before counts. The first emit of a name stands for everybody.
+
+        Args:
+            event: The event's name, or a node whose output is one.
+            timeout: Seconds after which the step fails with EventTimedOut; None waits for ever.
+            scope: Where the event is emitted: a queue's name.
+            label: The step's label; the event's name if left out.
+            after: Nodes that must complete first.
+
+        Raises:
+            GraphError: The label or the name cannot be.
+        """
+        name = label if label is not None else event if isinstance(event, str) else "event"
+        given = {"event": event, "timeout": timeout, "scope": scope}
+        return self._add(EVENT, name, after, given)
 
     def add_edge(self, upstream: NodeRef, downstream: NodeRef) -> None:
         """Add what ``upstream >> downstream`` adds.

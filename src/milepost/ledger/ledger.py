@@ -54,9 +54,11 @@ class Ledger:
         clock: Clock | None = None,
         lease: float = DEFAULT_LEASE,
         shared: SharedStore | None = None,
+        full_url: str | None = None,
     ) -> None:
         """Put a ledger on an open store; users call :meth:`open`."""
         self.store = store
+        self.full_url = full_url or store.url
         self.clock: Clock = clock or SystemClock()
         self.lease = lease
         shared = shared or SharedStore(store)
@@ -107,10 +109,11 @@ class Ledger:
         path = _path_of(url)
         options: dict[str, Any] = {"durability": durability, "read_only": read_only}
         if path == ":memory:" or clock is not None or fault is not None:
-            return cls(_open_store(path, fault=fault, **options), clock=clock, lease=lease)
-        path = os.path.abspath(path)  # a later chdir must not change what is meant
+            return cls(_open_store(path, fault=fault, **options), clock=clock, lease=lease, full_url=path)
+        if not _is_postgres(path):
+            path = os.path.abspath(path)  # a later chdir must not change what is meant
         shared = share_store(path, lambda file: _open_store(file, **options), (durability, read_only, lease))
-        return cls(shared.store, lease=lease, shared=shared)
+        return cls(shared.store, lease=lease, shared=shared, full_url=path)
 
     @property
     def url(self) -> str:
@@ -288,6 +291,19 @@ class Ledger:
             return {key: outputs[f"{label}[{key!r}]"] for key in decode(keys)}
         return [outputs[f"{label}[{index}]"] for index in range(len(outputs))]
 
+    def get_result(self, run_id: str) -> Any:
+        """Return what a run's final step made, or a dict by label where there are several.
+
+        Raises:
+            StepNotFound: A final step has not completed.
+            ValueNotRestorable: An output was not kept (transient), or a class is not loaded.
+        """
+        definition = self.get_definition(run_id)
+        nodes = json.loads(definition)["nodes"] if definition else []
+        read = {upstream for node in nodes for upstream in node["upstream"]}
+        outputs = {node["label"]: self.get_output(run_id, node["label"]) for node in nodes if node["label"] not in read}
+        return next(iter(outputs.values())) if len(outputs) == 1 else outputs
+
     # --- keeping it in order -----------------------------------------------------------------
 
     def delete_runs(self, *, older_than: timedelta) -> int:
@@ -328,21 +344,35 @@ def _path_of(url: str | os.PathLike[str] | None) -> str:
     text = os.fsdecode(url) if url is not None else default_ledger()
     if not text:
         raise ConfigurationError("The ledger's path is empty. Name a file, such as --ledger runs.db.")
-    if text.startswith(("postgresql://", "postgres://")):
-        raise ConfigurationError(
-            f"PostgreSQL ledgers are not supported by this version: {text.split('@')[-1]!r}. Name a file."
-        )
+    if _is_postgres(text):
+        return text
     if text.startswith("sqlite:///"):
         return text.removeprefix("sqlite:///")
     if "://" in text:
-        raise ConfigurationError(f"{text!r} is not a ledger URL this version knows. Use a path or sqlite:///path.")
+        known = "a path, sqlite:///path or postgresql://user@host/database"
+        raise ConfigurationError(f"{text!r} is not a ledger URL this version knows. Use {known}.")
     return text
 
 
-def _open_store(path: str, **options: Any) -> Store:
-    from milepost.stores.sqlite import SQLiteStore  # imported late: `import milepost` loads no driver
+def _is_postgres(url: str) -> bool:
+    return url.startswith(("postgresql://", "postgres://"))
 
-    return SQLiteStore(path, **options)
+
+def _open_store(path: str, *, durability: str, read_only: bool, fault: FaultHook | None = None) -> Store:
+    # Imported late: `import milepost` loads no driver.
+    if _is_postgres(path):
+        if durability != "power":
+            raise ConfigurationError("durability= is for SQLite; a PostgreSQL server has its own setting.")
+        try:
+            from milepost.stores.postgres import PostgresStore
+        except ModuleNotFoundError as error:
+            raise ConfigurationError(
+                f"A PostgreSQL ledger needs the driver ({error}). Install it: pip install 'milepost[postgres]'."
+            ) from error
+        return PostgresStore(path, read_only=read_only, fault=fault)
+    from milepost.stores.sqlite import SQLiteStore
+
+    return SQLiteStore(path, durability=durability, read_only=read_only, fault=fault)
 
 
 def _status(status: RunStatus | str | None) -> RunStatus | None:

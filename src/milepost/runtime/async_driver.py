@@ -21,6 +21,7 @@ from milepost.runtime.landing import describe_interrupt
 from milepost.runtime.session import RunSession
 from milepost.runtime.sync_driver import GRACE
 from milepost.runtime.threads import BodyThreads
+from milepost.runtime.waiting import LOOK, begin_wait, look, suspend
 from milepost.states import RunStatus
 from milepost.store import RunWrite
 
@@ -34,9 +35,17 @@ class AsyncDriver:
         session: The claimed run.
         max_concurrency: How many bodies may run at once.
         executor: Where sync bodies run that name none of their own; None means threads.
+        threads: The threads of somebody who drives many runs; None means threads of its own.
     """
 
-    def __init__(self, session: RunSession, *, max_concurrency: int, executor: Executor | None = None) -> None:
+    def __init__(
+        self,
+        session: RunSession,
+        *,
+        max_concurrency: int,
+        executor: Executor | None = None,
+        threads: BodyThreads | None = None,
+    ) -> None:
         """Prepare to drive; nothing starts yet."""
         self._session = session
         self._limit = max_concurrency
@@ -44,7 +53,8 @@ class AsyncDriver:
         self._loop = asyncio.get_running_loop()
         self._landed: list[Flight] = []
         self._news = asyncio.Event()
-        self._threads: BodyThreads | None = None
+        self._threads = threads
+        self._has_own_threads = threads is None
         self._inline: asyncio.Task[Any] | None = None  # the driver's own task, while it awaits a body
         self._has_cancelled_inline = False  # ... and the keeper's news cancelled it
         self._cancels_before = 0  # requests to cancel the driver's task that others made before it drove
@@ -76,7 +86,7 @@ class AsyncDriver:
         finally:
             keeper.release(session)
             session.abandon()  # only where the ledger failed is anything left
-            if self._threads is not None:
+            if self._threads is not None and self._has_own_threads:
                 self._threads.close()
 
     async def _work(self) -> None:
@@ -88,8 +98,10 @@ class AsyncDriver:
             if session.stop_reason is not None:
                 await self._finish_stop(*session.stop_reason)
                 return
-            call = execution.next_call() if execution.running < self._limit else None
+            call = execution.next_call() if execution.running - len(session.waits) < self._limit else None
             if call is None:
+                if session.may_suspend and session.is_waiting and await asyncio.to_thread(suspend, session):
+                    return
                 await self._settle(await self._wait())
                 continue
             flight = session.begin(call)
@@ -98,6 +110,9 @@ class AsyncDriver:
                     await self._settle([flight])
                     continue
                 await self._commit(session.start_write(flight))
+            if call.node.wait is not None:
+                await self._settle(await asyncio.to_thread(begin_wait, session, flight))
+                continue
             body = prepare(session, flight)
             if not call.node.body.is_async:
                 self._submit_sync(flight, body)
@@ -236,14 +251,19 @@ class AsyncDriver:
         """Wait for flights to land, a retry to fall due, or a word from the keeper."""
         if not self._landed:
             due = self._session.execution.next_due()
-            if due is None:
+            pause = None if due is None else max(0.0, due - self._clock.monotonic())
+            if self._session.waits:
+                pause = LOOK if pause is None else min(pause, LOOK)
+            if pause is None:
                 await self._news.wait()
             else:
                 try:
-                    async with asyncio.timeout(max(0.0, due - self._clock.monotonic())):
+                    async with asyncio.timeout(pause):
                         await self._news.wait()
                 except TimeoutError:
                     pass
+            if self._session.waits:
+                self._landed += await asyncio.to_thread(look, self._session)
         self._news.clear()
         landed, self._landed = self._landed, []
         self._session.execution.wake(self._clock.monotonic())
@@ -285,7 +305,7 @@ class AsyncDriver:
         for flight in waited:
             if flight.handle is not None:
                 flight.handle.cancel()
-        deadline = self._loop.time() + GRACE
+        deadline = self._loop.time() + (GRACE if session.grace is None else session.grace)
         while waited and not session.is_over:
             landed, self._landed = self._landed, []
             waited = [flight for flight in waited if flight not in landed]

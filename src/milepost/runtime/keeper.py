@@ -81,7 +81,9 @@ def is_executing_here(ledger: Ledger, run_id: str) -> bool:
 
 def _key_of(ledger: Ledger, run_id: str) -> tuple[str | int, str]:
     # Two ledgers may well hold runs of one id; two open ledgers may well be one file.
-    return (id(ledger) if ledger.url == ":memory:" else os.path.realpath(ledger.url)), run_id
+    if ledger.url == ":memory:":
+        return id(ledger), run_id
+    return (ledger.url if "://" in ledger.url else os.path.realpath(ledger.url)), run_id
 
 
 class Keeper:
@@ -153,9 +155,10 @@ class Keeper:
         sessions = {(s[0].run_id, s[0].lease_epoch): s for s in found if s is not None and s[0].end is None}
         if not sessions:
             return
-        until = ledger.clock.now() + int(ledger.lease * 1e6)
         try:
-            lost = ledger.store.heartbeat(current_owner(), list(sessions), until)
+            lost = ledger.store.heartbeat(
+                current_owner(), list(sessions), now=ledger.clock.now(), lease=int(ledger.lease * 1e6)
+            )
         except StoreError:
             return  # tried again at the next tick; if it stays so, the lease runs out, as it should
         for run_id in due:

@@ -32,6 +32,7 @@ from milepost.values import decode, encode
 
 __all__ = [
     "cancel_run",
+    "continue_session",
     "find_interrupted",
     "finish",
     "is_interrupted",
@@ -133,13 +134,39 @@ def resume_session(ledger: Ledger, run_id: str, graph: Graph, *, target: str | N
             history = _load_history(ledger, run_id, graph, later, attempt)
         else:
             history.tries = _load_tries(later, attempt)
-        seq = ledger.store.max_seq(run_id)
-        session = RunSession(ledger, run_id, claimed.lease_epoch, graph, inputs, history=history, seq=seq)
-        session.restore_edges(_missing_edges(ledger, run_id, graph, later))
+        session = _session(ledger, claimed, graph, inputs, history, later)
     except MilepostError as error:
         end = RunEnd(RunStatus.FAILED, ledger.clock.now(), None, type(error).__qualname__, str(error))
         ledger.commit(RunWrite(run_id, claimed.lease_epoch, end=end))
         raise
+    return session
+
+
+def continue_session(
+    ledger: Ledger,
+    run: Run,
+    graph: Graph,
+    inputs: Mapping[str, Any],
+    **options: Any,
+) -> RunSession:
+    """Return the session of a run that is claimed already and goes on from its completed steps."""
+    rows = ledger.store.list_step_rows(run.run_id)
+    history = _load_history(ledger, run.run_id, graph, rows, run.attempt)
+    return _session(ledger, run, graph, inputs, history, rows, **options)
+
+
+def _session(
+    ledger: Ledger,
+    run: Run,
+    graph: Graph,
+    inputs: Mapping[str, Any],
+    history: History,
+    rows: list[StepRow],
+    **options: Any,
+) -> RunSession:
+    seq = ledger.store.max_seq(run.run_id)
+    session = RunSession(ledger, run.run_id, run.lease_epoch, graph, inputs, history=history, seq=seq, **options)
+    session.restore_edges(_missing_edges(ledger, run.run_id, graph, rows))
     return session
 
 

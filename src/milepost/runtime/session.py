@@ -18,21 +18,31 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any, Final
 
+from milepost.clock import to_micros
 from milepost.engine import Call, Execution, History, MapMark
-from milepost.errors import AtMostOnceInterrupted, LeaseLost, MilepostError, StepCancelled
+from milepost.errors import (
+    AtMostOnceInterrupted,
+    ConfigurationError,
+    EventTimedOut,
+    LeaseLost,
+    MilepostError,
+    StepCancelled,
+)
 from milepost.graph import ELEMENT_MARK, Graph
 from milepost.ledger import Ledger
-from milepost.model import StepKind, Storage
+from milepost.model import StepKind, Storage, Wait
+from milepost.names import DEFAULT_QUEUE, check_event
 from milepost.runtime.flight import Flight
 from milepost.runtime.landing import describe_error, take_value
 from milepost.runtime.progress import Progress
 from milepost.runtime.riding import Riding, Waiting
 from milepost.states import RunStatus, StepStatus
-from milepost.store import EdgeWrite, ProgressWrite, RunEnd, RunWrite, StepWrite
-from milepost.values import encode
+from milepost.store import EdgeWrite, NewWait, ProgressWrite, RunEnd, RunWrite, StepWrite
+from milepost.values import decode, encode
 
 __all__ = ["RIDING_LIMIT", "RunSession"]
 
@@ -59,8 +69,22 @@ class RunSession:
         *,
         history: History | None = None,
         seq: int = 0,
+        retry: Callable[[BaseException], float | None] | None = None,
+        may_suspend: bool = False,
     ) -> None:
-        """Begin with a claimed run; ``seq`` is the last sequence number its steps used."""
+        """Begin with a claimed run.
+
+        Args:
+            ledger: Where it is recorded.
+            run_id: The run.
+            lease_epoch: The epoch it was claimed under.
+            graph: What it executes.
+            inputs: Its inputs by name.
+            history: What a restart reuses.
+            seq: The last sequence number its steps used.
+            retry: Says after how many seconds a failed run is tried again, None for never.
+            may_suspend: Give the lease up while nothing is left but waiting.
+        """
         self.ledger = ledger
         self.run_id = run_id
         self.lease_epoch = lease_epoch
@@ -71,6 +95,11 @@ class RunSession:
         self.error: BaseException | None = None  # the first failure, as the step raised it
         self.end: RunEnd | None = None  # how the run ends, once that is decided
         self.is_over = False  # ... and once it is durable
+        self.may_suspend = may_suspend
+        self.waits: dict[str, Flight] = {}  # flights of steps that wait, by label
+        self.grace: float | None = None  # seconds that bodies get when the run is stopped; None: the driver's own
+        self._retry = retry
+        self._is_handed_back = False
         self._stop_message: str | None = None  # what bodies hear when they ask whether to go on
         self._seq = seq
         self._now = ledger.clock.now
@@ -108,6 +137,42 @@ class RunSession:
         """Return the write that makes a start durable before the body runs."""
         flight.is_written = True
         return RunWrite(self.run_id, self.lease_epoch, starts=(self._start_row(flight),))
+
+    def new_wait(self, flight: Flight) -> NewWait:
+        """Return the write that registers what a flight waits for."""
+        node = flight.call.node
+        asked = self.execution.arguments(flight.call)
+        flight.is_written = True  # its one row comes with its end: until then the wait's own row tells
+        now = self._now()
+        scope = event = wake_at = None
+        if node.wait == "sleep":
+            wake_at = _moment(asked["duration"], now, node.label)
+        else:
+            scope, event = asked.get("scope", DEFAULT_QUEUE), check_event(asked["event"])
+            timeout = asked.get("timeout")
+            wake_at = None if timeout is None else _moment(timeout, now, node.label)
+        assert node.wait is not None
+        return NewWait(self.run_id, self.lease_epoch, node.label, node.wait, scope, event, wake_at)
+
+    def end_wait(self, flight: Flight, wait: Wait) -> None:
+        """Take what a wait ended with: an event's payload, nothing for a sleep, or the time that ran out."""
+        flight.started_at = min(flight.started_at, wait.created_at)
+        if wait.outcome == "timed_out":
+            self.fail(flight, EventTimedOut(wait.label, wait.event or ""))
+            flight.is_final = True  # the outcome stands: asking again would give the same
+            return
+        self.accept(flight, None if wait.payload is None else decode(wait.payload))
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether nothing is left to do but to wait for times and events."""
+        execution = self.execution
+        return (
+            bool(self.waits)
+            and execution.running == len(self.waits)
+            and not execution.has_ready
+            and execution.next_due() is None
+        )
 
     def accept(self, flight: Flight, value: Any) -> None:
         """Take a body's value: check it against the annotation and encode it."""
@@ -225,6 +290,10 @@ class RunSession:
         )
         return write, waiting
 
+    def last_write(self) -> RunWrite | None:
+        """Return what still waits for a commit, before the lease is given up."""
+        return self._write_riding() if self._riding.count else None
+
     def flushed(self, waiting: Waiting) -> None:
         """Note that what :meth:`flush` returned is durable."""
         self._riding.drop(waiting)
@@ -242,7 +311,11 @@ class RunSession:
             execution.abandoned(flight.call)
         self._open.clear()
         ends, edges = self._riding.take()
-        self.end = RunEnd(status, now, None, error_type, message)
+        self.waits.clear()
+        if self._is_handed_back:
+            self.end = RunEnd(RunStatus.PENDING, now, None, error_type, message, outcome="release")
+        else:
+            self.end = RunEnd(status, now, None, error_type, message)
         return RunWrite(self.run_id, self.lease_epoch, starts=starts, ends=ends, edges=edges, end=self.end)
 
     def end_early(self, write: RunWrite) -> None:
@@ -258,6 +331,13 @@ class RunSession:
                 raise
             self.end = RunEnd(run.status, run.finished_at, run.error_step, run.error_type, run.error_message)
         self.is_over = True
+
+    def ask_to_hand_back(self, message: str, *, at_once: bool) -> None:
+        """Note that the run goes back to its queue unfinished, and tell the bodies that listen."""
+        self._is_handed_back = True
+        if at_once:
+            self.grace = 0.0
+        self.ask_to_stop("Released", message)
 
     def ask_to_stop(self, error_type: str, message: str) -> None:
         """Note that the run must end early, and tell the bodies that listen."""
@@ -301,7 +381,7 @@ class RunSession:
             flight.attempt,
             flight.seq,
             self.lease_epoch,
-            StepKind.STEP if call.map is None else StepKind.ELEMENT,
+            _kind_of(call),
             None if call.map is None else node.label,
             _RUNNING,
             self._input_text(call),
@@ -333,7 +413,7 @@ class RunSession:
             flight.attempt,
             flight.seq,
             self.lease_epoch,
-            StepKind.ELEMENT if is_element else StepKind.STEP,
+            _kind_of(call),
             node.label if is_element else None,
             status,
             self._input_text(call),
@@ -437,7 +517,14 @@ class RunSession:
         else:
             assert failure is not None
             error_type, message, trace = describe_error(failure.error)
-            self.end = RunEnd(RunStatus.FAILED, now, failure.label, error_type, message, trace)
+            delay = None if self._retry is None or self.stop_reason is not None else self._retry(failure.error)
+            if delay is None:
+                self.end = RunEnd(RunStatus.FAILED, now, failure.label, error_type, message, trace)
+            else:
+                due = now + int(delay * 1e6)
+                self.end = RunEnd(
+                    RunStatus.PENDING, now, failure.label, error_type, message, trace, outcome="retry", available_at=due
+                )
         write.end = self.end
         return write
 
@@ -455,3 +542,21 @@ class RunSession:
             shown.done = shown.total
         for index, elements in history.elements.items():
             self.progress.node(index).done = len(elements)
+
+
+def _kind_of(call: Call) -> str:
+    if call.map is not None:
+        return StepKind.ELEMENT
+    return StepKind.STEP if call.node.wait is None else StepKind.WAIT
+
+
+def _moment(duration: Any, now: int, label: str) -> int:
+    """Return the ledger time at which a wait is over: a moment, or so long from now."""
+    if isinstance(duration, datetime) and duration.tzinfo is not None:
+        return to_micros(duration)
+    seconds = duration.total_seconds() if isinstance(duration, timedelta) else duration
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < 1e11:
+        raise ConfigurationError(
+            f"Step {label!r} cannot wait for {duration!r}. Give it 0 or more seconds, a timedelta or an aware datetime."
+        )
+    return now + int(seconds * 1e6)

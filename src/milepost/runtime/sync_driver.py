@@ -20,6 +20,7 @@ from milepost.runtime.keeper import keeper_of
 from milepost.runtime.landing import describe_interrupt
 from milepost.runtime.session import RunSession
 from milepost.runtime.threads import BodyThreads
+from milepost.runtime.waiting import LOOK, begin_wait, look, suspend
 from milepost.states import RunStatus
 from milepost.store import RunWrite
 
@@ -88,13 +89,18 @@ class SyncDriver:
             if session.stop_reason is not None:
                 self._stop(*session.stop_reason)
                 return
-            call = execution.next_call() if execution.running < self._limit else None
+            call = execution.next_call() if execution.running - len(session.waits) < self._limit else None
             if call is None:
+                if session.may_suspend and session.is_waiting and suspend(session):
+                    return
                 self._settle(self._wait())
                 continue
             flight = session.begin(call)
             node = call.node
             if node.at_most_once and not self._start_once(flight):
+                continue
+            if node.wait is not None:
+                self._settle(begin_wait(session, flight))
                 continue
             body = prepare(session, flight)
             step = node.body
@@ -176,15 +182,18 @@ class SyncDriver:
         if self._timed:
             flights += self._expire(now, {flight.seq for flight in flights})
         self._session.execution.wake(now)
+        if self._session.waits:
+            flights += look(self._session)
         return [flight for flight in flights if not flight.is_abandoned]
 
     def _patience(self) -> float | None:
         due = self._session.execution.next_due()
         deadlines = [flight.deadline for flight in self._timed.values() if flight.deadline is not None]
         moments = deadlines if due is None else [due, *deadlines]
+        longest = LOOK if self._session.waits else _LONGEST_WAIT
         if not moments:
-            return None
-        return min(max(0.0, min(moments) - self._clock.monotonic()), _LONGEST_WAIT)
+            return longest if self._session.waits else None
+        return min(max(0.0, min(moments) - self._clock.monotonic()), longest)
 
     def _expire(self, now: float, landed: set[int]) -> list[Flight]:
         """Give up on flights past their deadline: each is replaced by a twin that carries the error."""
@@ -259,7 +268,7 @@ class SyncDriver:
                 flight.handle.cancel()
         if self._loop is not None:
             self._loop.cancel_all()  # and not by handles: the interrupt may have struck before a flight got its own
-        deadline = self._clock.monotonic() + GRACE
+        deadline = self._clock.monotonic() + (GRACE if session.grace is None else session.grace)
         while waited and not session.is_over:
             # By what a flight says of itself: an interrupt may have taken it out of the queue already.
             landed = [flight for flight in waited if flight.finished_at]

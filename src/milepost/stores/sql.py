@@ -15,10 +15,10 @@ from functools import cache
 from importlib import resources
 from typing import Final
 
-__all__ = ["Statement", "keep_given", "load_migrations", "load_statements"]
+__all__ = ["PARAMETER", "Statement", "keep_given", "load_migrations", "load_statements"]
 
 _HEAD: Final = re.compile(r"^-- name: (?P<name>\w+)(?: \((?P<row>\w+)\))?(?: -> (?P<returns>one|many))?$", re.MULTILINE)
-_PARAM: Final = re.compile(r"(?<![:\w]):([a-z_]+)")
+PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_]+)")
 _COMMENT: Final = re.compile(r"^\s*--.*\n?", re.MULTILINE)
 _OPTIONAL: Final = re.compile(r"^(?P<line>.*?)\s*-- if :(?P<name>\w+)\n", re.MULTILINE)
 
@@ -36,7 +36,7 @@ class Statement:
     @property
     def parameters(self) -> tuple[str, ...]:
         """The parameters' names, in order of first appearance."""
-        return tuple(dict.fromkeys(_PARAM.findall(self.text)))
+        return tuple(dict.fromkeys(PARAMETER.findall(self.text)))
 
     def numbered(self, fields: tuple[str, ...]) -> str:
         """Return the text with each ``:name`` as ``?N``, N being its place among the fields (from 1).
@@ -44,7 +44,7 @@ class Statement:
         Raises:
             ValueError: The statement names a parameter that is not a field.
         """
-        return _PARAM.sub(lambda match: f"?{fields.index(match[1]) + 1}", self.text)
+        return PARAMETER.sub(lambda match: f"?{fields.index(match[1]) + 1}", self.text)
 
 
 @cache

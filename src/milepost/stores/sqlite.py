@@ -12,51 +12,48 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any, Final, TypeVar
 
-from milepost.errors import StoreConflict, StoreError
-from milepost.model import Problem, Run
-from milepost.store import FaultHook, RunWrite, Write
+from milepost.errors import ConfigurationError, StoreError
+from milepost.model import Problem
+from milepost.store import CheckpointWrite, EdgeWrite, FaultHook, ProgressWrite, RunWrite, StepWrite, Write
+from milepost.stores.batch import write_batch
 from milepost.stores.checks import check_ledger
-from milepost.stores.reading import ReadingVerbs, to_run
-from milepost.stores.sql import Statement, keep_given, load_statements
-from milepost.stores.sqlite_batch import ROW_TYPES, write_batch
+from milepost.stores.dialect import SQLITE
+from milepost.stores.news import News
+from milepost.stores.sql import keep_given, load_statements
 from milepost.stores.sqlite_connection import connect, migrate, patiently
 from milepost.stores.sqlite_errors import translate
 from milepost.stores.sqlite_fork import guard_forks
+from milepost.stores.verbs import STATEMENT_FILES, StoreVerbs
 
 __all__ = ["SQLiteStore"]
 
-_FRAGMENTS: Final = {
-    "run_columns": ", ".join(Run.__dataclass_fields__),
-    "output_bytes": "CAST(output AS BLOB)",
+_ROW_TYPES: Final[dict[str, tuple[str, ...]]] = {
+    row.__name__: row._fields for row in (StepWrite, EdgeWrite, ProgressWrite, CheckpointWrite)
 }
+_GLANCE: Final = 0.005  # seconds between looks at whether another process wrote
 
 # What a statement raises when it, or one of its values, cannot be: the driver refuses an integer of more
 # than 64 bits and a text with half a surrogate pair by Python's own errors.
 _REFUSALS: Final = (sqlite3.Error, OverflowError, UnicodeEncodeError)
 
-_DELETE_ROWS: Final = 20_000  # rows after which a transaction that deletes runs lets others write
-
 T = TypeVar("T")
 
 
 def _load_sql() -> dict[str, str]:
-    statements = load_statements("writes.sql", "leases.sql", "reads.sql", "maintenance.sql")
-    return {name: _prepare(s) for name, s in statements.items()}
+    statements = load_statements(*STATEMENT_FILES)
+    return {
+        name: SQLITE.render(statement.numbered(_ROW_TYPES[statement.row]) if statement.row else statement.text)
+        for name, statement in statements.items()
+    }
 
 
-def _prepare(statement: Statement) -> str:
-    text = statement.numbered(ROW_TYPES[statement.row]) if statement.row else statement.text
-    for fragment, sql in _FRAGMENTS.items():
-        text = text.replace(f"{{{fragment}}}", sql)
-    return text
-
-
-class SQLiteStore(ReadingVerbs):
+class SQLiteStore(StoreVerbs):
     """A :class:`milepost.store.Store` in a file, or in memory.
 
     Args:
@@ -69,6 +66,8 @@ class SQLiteStore(ReadingVerbs):
     Raises:
         StoreError: The file cannot be opened, is something else, or has a newer schema.
     """
+
+    is_shared = False
 
     def __init__(
         self,
@@ -97,16 +96,21 @@ class SQLiteStore(ReadingVerbs):
             except BaseException:
                 self._writer.close()
                 raise
+        self._news = News()
+        self._tx = _Transaction(self._writer, self._sql, self._news)
 
     # --- transactions ------------------------------------------------------------------------
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        writer = self._writer
+    def transaction(self, conn: Any = None) -> Iterator[_Transaction]:
+        """Open a transaction; with ``conn``, join the caller's and neither begin nor commit it."""
+        if conn is not None:
+            yield _Transaction(_cursor_of(conn), self._sql, self._news)
+            return
         with self._write_lock:
             try:
                 self._begin()
-                yield writer
+                yield self._tx
                 self._commit()
             except BaseException as error:
                 self._roll_back()
@@ -154,7 +158,7 @@ class SQLiteStore(ReadingVerbs):
             with self._write_lock:
                 try:
                     self._begin()
-                    outcomes = write_batch(self._writer, self._sql, batch)
+                    outcomes = write_batch(self._tx, batch)
                     self._commit()
                 except BaseException:
                     self._roll_back()
@@ -199,91 +203,29 @@ class SQLiteStore(ReadingVerbs):
         explained.__cause__ = error
         return explained
 
-    def claim_run(
-        self,
-        run: Run,
-        *,
-        owner: str,
-        now: int,
-        lease_until: int,
-        attempt: int,
-        target: str | None,
-        reason: tuple[str, str],
-    ) -> Run:
-        """Take a run over from the state that was read."""
-        parameters = {
-            "run_id": run.run_id,
-            "owner": owner,
-            "now": now,
-            "lease_until": lease_until,
-            "lease_epoch": run.lease_epoch + 1,
-            "attempt": attempt,
-            "target": target,
-            "error_type": reason[0],
-            "error_message": reason[1],
-            "expected_status": run.status.value,
-            "expected_epoch": run.lease_epoch,
-        }
-        with self._transaction() as writer:
-            if not writer.execute(self._sql["claim_run"], parameters).rowcount:
-                raise StoreConflict(
-                    f"Run {run.run_id} was taken by somebody else at the same moment. "
-                    f"See who holds it: `milepost show {run.run_id}`."
-                )
-            for name in ("close_attempts", "cancel_open_steps", "insert_attempt", "set_target"):
-                writer.execute(self._sql[name], parameters)
-            row = writer.execute(self._sql["get_run"], parameters).fetchone()
-        return to_run(row)
+    # --- waking ------------------------------------------------------------------------------
 
-    def heartbeat(self, owner: str, leases: Sequence[tuple[str, int]], lease_until: int) -> set[tuple[str, int]]:
-        """Extend leases given as (run_id, lease_epoch); return those that were lost."""
-        lost = set()
-        with self._transaction() as writer:
-            for run_id, epoch in leases:
-                parameters = {"run_id": run_id, "lease_epoch": epoch, "owner": owner, "lease_until": lease_until}
-                if not writer.execute(self._sql["heartbeat"], parameters).rowcount:
-                    lost.add((run_id, epoch))
-        return lost
+    def await_news(self, seen: Any, timeout: float) -> Any:
+        """Return once something may have changed since ``seen``, or after so many seconds.
 
-    def list_cancel_requests(self, owner: str) -> list[tuple[str, int]]:
-        """Return (run_id, lease_epoch) of this owner's runs that somebody asked to cancel."""
-        return [(run_id, epoch) for run_id, epoch in self._rows("list_cancel_requests", owner=owner)]
+        Args:
+            seen: What an earlier call returned; None returns at once.
+            timeout: Seconds to wait at most.
+        """
+        if seen is None:
+            return self._news.count, self._data_version()
+        deadline = time.monotonic() + timeout
+        while (left := deadline - time.monotonic()) > 0:
+            if self._news.wait(seen[0], min(_GLANCE, left)):
+                break
+            # A cheap look (no file is read but the shared memory of the log) at whether another connection,
+            # be it of another process, has committed.
+            if self._data_version() != seen[1]:
+                break
+        return self._news.count, self._data_version()
 
-    def request_cancel(self, run_id: str, now: int) -> bool:
-        """Note that a run should stop; return whether it was still open."""
-        with self._transaction() as writer:
-            return bool(writer.execute(self._sql["request_cancel"], {"run_id": run_id, "now": now}).rowcount)
-
-    def cancel_unowned(self, run: Run, now: int, reason: tuple[str, str]) -> bool:
-        """End a run that nobody executes; return whether it was still as it was read."""
-        parameters = {
-            "run_id": run.run_id,
-            "expected_epoch": run.lease_epoch,
-            "now": now,
-            "error_type": reason[0],
-            "error_message": reason[1],
-        }
-        with self._transaction() as writer:
-            is_ended = bool(writer.execute(self._sql["cancel_unowned"], parameters).rowcount)
-            if is_ended:
-                writer.execute(self._sql["close_attempts"], parameters)
-                writer.execute(self._sql["cancel_open_steps"], parameters)
-        return is_ended
-
-    def delete_runs(self, before: int, limit: int) -> int:
-        """Delete up to ``limit`` runs that finished before a time, each with all that belongs to it."""
-        deleted = 0
-        with self._transaction() as writer:
-            found = writer.execute(self._sql["list_expired_runs"], {"before": before, "limit": limit}).fetchall()
-            rows_before = writer.total_changes
-            for (run_id,) in found:
-                writer.execute(self._sql["delete_run"], {"run_id": run_id})
-                deleted += 1
-                if writer.total_changes - rows_before > _DELETE_ROWS:
-                    break
-            if deleted:
-                writer.execute(self._sql["delete_unused_definitions"])
-        return deleted
+    def _data_version(self) -> int:
+        return int(self._read(lambda reader: reader.execute("PRAGMA data_version").fetchone()[0]))
 
     # --- health ------------------------------------------------------------------------------
 
@@ -312,3 +254,45 @@ def _complain(connection: sqlite3.Connection) -> list[str]:
     except sqlite3.DatabaseError as error:
         complaints.append(str(error))
     return complaints
+
+
+def _cursor_of(conn: Any) -> sqlite3.Cursor:
+    if not isinstance(conn, sqlite3.Connection):
+        message = f"conn must be a sqlite3 connection to the ledger's file, not {type(conn).__qualname__}."
+        raise ConfigurationError(message)
+    cursor = conn.cursor()
+    cursor.row_factory = None  # the caller's connection may make other rows than tuples
+    return cursor
+
+
+class _Transaction:
+    """Named statements on one connection, inside a transaction."""
+
+    def __init__(self, connection: sqlite3.Connection | sqlite3.Cursor, sql: Mapping[str, str], news: News) -> None:
+        self._connection = connection
+        self._sql = sql
+        self._news = news
+
+    def execute(self, statement: str, /, **parameters: Any) -> int:
+        return self._connection.execute(self._sql[statement], parameters).rowcount
+
+    def rows(self, statement: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
+        return self._connection.execute(self._sql[statement], parameters).fetchall()
+
+    def many(self, statement: str, parameters: Iterable[Mapping[str, Any]], /) -> int:
+        return self._connection.executemany(self._sql[statement], parameters).rowcount
+
+    def write_rows(self, statement: str, rows: Sequence[tuple[Any, ...]], /) -> int:
+        if len(rows) == 1:
+            return self._connection.execute(self._sql[statement], rows[0]).rowcount
+        return self._connection.executemany(self._sql[statement], rows).rowcount
+
+    def lock(self, name: str, /) -> None:
+        """Nothing to do: there is one writer at a time."""
+
+    def lock_table(self, name: str, /) -> None:
+        """Nothing to do: there is one writer at a time."""
+
+    def notify(self, topic: str, /) -> None:
+        # Heard a moment before the commit; whoever looks too early looks again when the file has changed.
+        self._news.tell()

@@ -4,7 +4,7 @@
 -- Take a run over: the epoch grows, so that whoever held it before can write no more. The guard
 -- names the state and epoch that were read, so that of two who try, one wins.
 UPDATE runs
-SET status = 'running', lease_owner = :owner, lease_until = :lease_until, lease_epoch = lease_epoch + 1,
+SET status = 'running', lease_owner = :owner, lease_until = {lease_until}, lease_epoch = lease_epoch + 1,
     attempt = :attempt, finished_at = NULL, cancel_requested_at = NULL,
     error_step = NULL, error_type = NULL, error_message = NULL,
     started_at = COALESCE(started_at, :now)
@@ -21,7 +21,7 @@ UPDATE run_payloads SET target = COALESCE(:target, target), error_traceback = NU
 
 -- name: heartbeat
 -- One run of one worker: the lease moves under its epoch, or it is lost.
-UPDATE runs SET lease_until = :lease_until
+UPDATE runs SET lease_until = {lease_until}
 WHERE run_id = :run_id AND lease_epoch = :lease_epoch AND lease_owner = :owner AND status = 'running';
 
 -- name: list_cancel_requests -> many

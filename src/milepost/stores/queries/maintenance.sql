@@ -11,11 +11,37 @@ WHERE finished_at IS NOT NULL AND finished_at < :before AND parent_run_id IS NUL
     )
 ORDER BY finished_at LIMIT :limit;
 
--- name: delete_run
-DELETE FROM runs WHERE run_id = :run_id AND finished_at IS NOT NULL;
+-- name: list_family -> many
+-- All that descend from a run.
+SELECT run_id FROM runs WHERE root_run_id = :root_run_id AND parent_run_id IS NOT NULL ORDER BY run_id;
+
+-- name: delete_steps
+DELETE FROM steps WHERE run_id = :run_id;
+
+-- name: delete_edges
+DELETE FROM edges WHERE run_id = :run_id;
+
+-- name: delete_checkpoints
+DELETE FROM checkpoints WHERE run_id = :run_id;
+
+-- name: delete_waits
+DELETE FROM waits WHERE run_id = :run_id;
+
+-- name: delete_attempts
+DELETE FROM attempts WHERE run_id = :run_id;
+
+-- name: delete_payload
+DELETE FROM run_payloads WHERE run_id = :run_id;
+
+-- name: delete_family
+-- One statement for all of them, so that no child is left without its parent in between.
+DELETE FROM runs
+WHERE run_id = :root_run_id OR (root_run_id = :root_run_id AND parent_run_id IS NOT NULL);
 
 -- name: delete_unused_definitions
-DELETE FROM definitions WHERE NOT EXISTS (SELECT 1 FROM runs WHERE runs.hash = definitions.hash);
+DELETE FROM definitions
+WHERE NOT EXISTS (SELECT 1 FROM runs WHERE runs.hash = definitions.hash)
+    AND NOT EXISTS (SELECT 1 FROM schedules WHERE schedules.hash = definitions.hash);
 
 -- name: find_open_steps -> many
 SELECT s.run_id, s.label, s.attempt, r.status FROM steps AS s

@@ -14,7 +14,7 @@ INSERT INTO runs (
     max_attempts, correlation_id, parent_run_id, root_run_id, replay_of, created_by, created_at, started_at
 )
 VALUES (
-    :run_id, :workflow, :version, :hash, :kind, 'running', 0, :owner, :lease_until, 1, 1,
+    :run_id, :workflow, :version, :hash, :kind, 'running', 0, :owner, {lease_until}, 1, 1,
     1, :correlation_id, :parent_run_id, :root_run_id, :replay_of, :created_by, :now, :now
 );
 
@@ -36,7 +36,7 @@ SELECT
     :run_id, :label, :attempt, :seq, :lease_epoch, :kind, :parent, :status, :input, :output, :storage, :output_hash,
     :error_type, :error_message, :error_traceback, :progress_total, :started_at, :finished_at
 WHERE EXISTS (
-    SELECT 1 FROM runs WHERE run_id = :run_id AND lease_epoch = :lease_epoch AND status = 'running'
+    SELECT 1 FROM runs WHERE run_id = :run_id AND lease_epoch = :lease_epoch AND status = 'running' {for_share}
 )
 ON CONFLICT (run_id, label, attempt) DO NOTHING;
 
@@ -50,7 +50,7 @@ SELECT
     :run_id, :label, :attempt, :seq, :lease_epoch, :kind, :parent, :status, :input, :output, :storage, :output_hash,
     :error_type, :error_message, :error_traceback, :progress_total, :started_at, :finished_at
 WHERE EXISTS (
-    SELECT 1 FROM runs WHERE run_id = :run_id AND lease_epoch = :lease_epoch AND status = 'running'
+    SELECT 1 FROM runs WHERE run_id = :run_id AND lease_epoch = :lease_epoch AND status = 'running' {for_share}
 )
 ON CONFLICT (run_id, label, attempt) DO UPDATE SET
     status = excluded.status, output = excluded.output, storage = excluded.storage,
@@ -62,7 +62,8 @@ WHERE steps.status = 'running' AND steps.lease_epoch = excluded.lease_epoch;
 -- name: insert_edge (EdgeWrite)
 -- Written together with a fenced step row, in the same transaction.
 INSERT INTO edges (run_id, upstream, downstream, traversed_at)
-VALUES (:run_id, :upstream, :downstream, :traversed_at)
+SELECT :run_id, :upstream, :downstream, :traversed_at
+WHERE TRUE
 ON CONFLICT (run_id, downstream, upstream) DO NOTHING;
 
 -- name: save_progress (ProgressWrite)
@@ -75,7 +76,7 @@ WHERE run_id = :run_id AND label = :label AND attempt = :attempt AND lease_epoch
 INSERT INTO checkpoints (run_id, label, name, value, lease_epoch, saved_at)
 SELECT :run_id, :label, :name, :value, :lease_epoch, :saved_at
 WHERE EXISTS (
-    SELECT 1 FROM runs WHERE run_id = :run_id AND lease_epoch = :lease_epoch AND status = 'running'
+    SELECT 1 FROM runs WHERE run_id = :run_id AND lease_epoch = :lease_epoch AND status = 'running' {for_share}
 )
 ON CONFLICT (run_id, label, name) DO UPDATE SET
     value = excluded.value, lease_epoch = excluded.lease_epoch, saved_at = excluded.saved_at

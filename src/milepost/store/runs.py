@@ -1,185 +1,18 @@
-"""The seam between the ledger and a database: one verb is one transaction.
-
-A store is synchronous and safe to call from any thread. Writes of a driver arrive as a batch in
-:meth:`Store.apply`; the order inside a batch is kept, and each write has an outcome of its own, so
-that one stale writer never spoils the commit it happens to share with others.
-
-Every write is guarded by ``(run_id, lease_epoch)`` and idempotent: applying it again after an
-interrupted or ambiguous commit changes nothing and reports success.
-"""
+"""The verbs about runs and steps."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 from milepost.model import Attempt, Checkpoint, Edge, Problem, Run, RunPayload, StepAttempt
-from milepost.states import RunStatus
+from milepost.store.writes import RunFilter, StepRow, Write
 
-__all__ = [
-    "CheckpointWrite",
-    "EdgeWrite",
-    "FaultHook",
-    "NewRun",
-    "ProgressWrite",
-    "RunEnd",
-    "RunFilter",
-    "RunWrite",
-    "StepRow",
-    "StepWrite",
-    "Store",
-    "Write",
-]
-
-FaultHook = Callable[[str], None]
-"""Called with the name of a point in a commit; tests use it to kill the process there."""
+__all__ = ["Runs"]
 
 
-class StepWrite(NamedTuple):
-    """A step's start or end, in the order of the columns that the statement binds."""
-
-    run_id: str
-    label: str
-    attempt: int
-    seq: int
-    lease_epoch: int
-    kind: str
-    parent: str | None
-    status: str
-    input: str | None
-    output: str | None
-    storage: str
-    output_hash: str | None
-    error_type: str | None
-    error_message: str | None
-    error_traceback: str | None
-    progress_total: int | None
-    started_at: int
-    finished_at: int | None
-
-
-class EdgeWrite(NamedTuple):
-    """A downstream step took an upstream's output."""
-
-    run_id: str
-    upstream: str
-    downstream: str
-    traversed_at: int
-
-
-class ProgressWrite(NamedTuple):
-    """How far a running step says it is."""
-
-    run_id: str
-    label: str
-    attempt: int
-    lease_epoch: int
-    progress_done: int | None
-    progress_total: int | None
-    progress_message: str | None
-
-
-class CheckpointWrite(NamedTuple):
-    """A value that user code saves by name."""
-
-    run_id: str
-    label: str
-    name: str
-    value: str
-    lease_epoch: int
-    saved_at: int
-
-
-@dataclass(slots=True)
-class RunEnd:
-    """How a run ends."""
-
-    status: RunStatus
-    now: int
-    error_step: str | None = None
-    error_type: str | None = None
-    error_message: str | None = None
-    error_traceback: str | None = None
-
-
-@dataclass(slots=True)
-class RunWrite:
-    """Everything one driver commits at once for one run."""
-
-    run_id: str
-    lease_epoch: int
-    starts: Sequence[StepWrite] = ()
-    ends: Sequence[StepWrite] = ()
-    edges: Sequence[EdgeWrite] = ()
-    progress: Sequence[ProgressWrite] = ()
-    checkpoints: Sequence[CheckpointWrite] = ()
-    end: RunEnd | None = None
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether this holds ends of steps and nothing else."""
-        return not (self.edges or self.starts or self.progress or self.checkpoints or self.end)
-
-
-@dataclass(slots=True)
-class NewRun:
-    """A run that starts in this process, with everything it begins with."""
-
-    run_id: str
-    workflow: str
-    kind: str
-    definition_hash: str
-    definition: str
-    inputs: str
-    owner: str
-    now: int
-    lease_until: int
-    version: str | None = None
-    target: str | None = None
-    tags: str = "{}"
-    correlation_id: str | None = None
-    parent_run_id: str | None = None
-    root_run_id: str | None = None
-    replay_of: str | None = None
-    created_by: str | None = None
-
-
-Write = NewRun | RunWrite
-
-
-class StepRow(NamedTuple):
-    """One attempt of a step, as a restart needs it."""
-
-    label: str
-    parent: str | None
-    attempt: int
-    status: str
-    storage: str
-    run_attempt: int
-    started_at: int
-
-
-@dataclass(slots=True)
-class RunFilter:
-    """Which runs to list, newest first.
-
-    ``before`` is the (created_at, run_id) of the last run of the page before.
-    """
-
-    status: RunStatus | None = None
-    workflow: str | None = None
-    since: int | None = None
-    parent_run_id: str | None = None
-    before: tuple[int, str] | None = None
-    limit: int = field(default=50)
-
-
-class Store(Protocol):
-    """What a database must do to be a ledger."""
-
-    url: str
-    is_read_only: bool
+class Runs(Protocol):
+    """Runs and their steps: written by drivers, read by whoever looks."""
 
     # --- writing
 
@@ -205,7 +38,7 @@ class Store(Protocol):
         """
         ...
 
-    def heartbeat(self, owner: str, leases: Sequence[tuple[str, int]], lease_until: int) -> set[tuple[str, int]]:
+    def heartbeat(self, owner: str, leases: Sequence[tuple[str, int]], *, now: int, lease: int) -> set[tuple[str, int]]:
         """Extend leases given as (run_id, lease_epoch); return those that were lost."""
         ...
 

@@ -6,25 +6,21 @@ no row, and never spoils the others in its batch; what stands already is not wri
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from milepost.errors import LeaseLost, RunExists
 from milepost.states import RunStatus
-from milepost.store import CheckpointWrite, EdgeWrite, NewRun, ProgressWrite, RunWrite, StepWrite, Write
+from milepost.store import EdgeWrite, NewRun, RunEnd, RunWrite, StepWrite, Write
+from milepost.stores.transaction import TASKS, Transaction
 
-__all__ = ["ROW_TYPES", "write_batch"]
-
-ROW_TYPES: Final[dict[str, tuple[str, ...]]] = {
-    row.__name__: row._fields for row in (StepWrite, EdgeWrite, ProgressWrite, CheckpointWrite)
-}
+__all__ = ["write_batch"]
 
 Outcomes = list[Exception | None]
 Numbered = list[tuple[int, RunWrite]]
 
 
-def write_batch(writer: sqlite3.Connection, sql: Mapping[str, str], batch: Sequence[Write]) -> Outcomes:
+def write_batch(tx: Transaction, batch: Sequence[Write]) -> Outcomes:
     """Write a batch inside the open transaction; return each write's error, or None where it stands."""
     outcomes: Outcomes = [None] * len(batch)
     writes: Numbered = []
@@ -35,7 +31,7 @@ def write_batch(writer: sqlite3.Connection, sql: Mapping[str, str], batch: Seque
     edges: list[EdgeWrite] = []
     for position, write in enumerate(batch):
         if isinstance(write, NewRun):
-            outcomes[position] = _insert_run(writer, sql, write)
+            outcomes[position] = _insert_run(tx, write)
             continue
         if ended:
             end = ended.get((write.run_id, write.lease_epoch))
@@ -50,42 +46,58 @@ def write_batch(writer: sqlite3.Connection, sql: Mapping[str, str], batch: Seque
         starts += write.starts
         ends += write.ends
         edges += write.edges
-    written = _execute(writer, sql["start_step"], starts) if starts else 0
+    written = tx.write_rows("start_step", starts) if starts else 0
     if ends:
-        written += _execute(writer, sql["end_step"], ends)
+        written += tx.write_rows("end_step", ends)
     if written < len(starts) + len(ends):
         # The rare path. A row was refused: either it stands already (an idempotent repeat), or its
         # writer is stale, and then nothing of it may count.
         suspects = writes
     if suspects:
-        stale = _find_stale(writer, sql, suspects)
+        stale = _find_stale(tx, suspects)
         for position, write in suspects:
             if position in stale:
                 outcomes[position] = LeaseLost(write.run_id, write.lease_epoch)
         writes = [numbered for numbered in writes if numbered[0] not in stale]
         edges = [edge for _, write in writes for edge in write.edges]
     if edges:
-        _execute(writer, sql["insert_edge"], edges)
+        tx.write_rows("insert_edge", edges)
+    ending: Numbered = []
     for position, write in writes:
         if write.progress:
-            _execute(writer, sql["save_progress"], write.progress)
+            tx.write_rows("save_progress", write.progress)
         if write.checkpoints:
-            _execute(writer, sql["save_checkpoint"], write.checkpoints)
+            tx.write_rows("save_checkpoint", write.checkpoints)
         if write.end is not None:
-            outcomes[position] = _end_run(writer, sql, write)
+            ending.append((position, write))
+    completed = [(position, write) for position, write in ending if _is_completion(write)]
+    if len(completed) > 1:
+        _complete_runs(tx, completed, outcomes)
+        ending = [numbered for numbered in ending if not _is_completion(numbered[1])]
+    for position, write in ending:
+        outcomes[position] = _end_run(tx, write)
     return outcomes
 
 
-def _execute(writer: sqlite3.Connection, sql: str, rows: Sequence[tuple[Any, ...]]) -> int:
-    if len(rows) == 1:
-        return writer.execute(sql, rows[0]).rowcount
-    return writer.executemany(sql, rows).rowcount
+def _is_completion(write: RunWrite) -> bool:
+    return write.end is not None and write.end.status == RunStatus.COMPLETED
 
 
-def _find_stale(writer: sqlite3.Connection, sql: Mapping[str, str], writes: Iterable[tuple[int, RunWrite]]) -> set[int]:
+def _complete_runs(tx: Transaction, completed: Numbered, outcomes: Outcomes) -> None:
+    """End many runs that completed by few statements; those that were refused are looked at one by one."""
+    parameters = [_end_parameters(write) for _, write in completed]
+    if tx.many("end_run", parameters) < len(completed):
+        for position, write in completed:
+            if _find_stale(tx, [(position, write)]):
+                outcomes[position] = LeaseLost(write.run_id, write.lease_epoch)
+        parameters = [_end_parameters(write) for position, write in completed if outcomes[position] is None]
+    tx.many("end_attempt", parameters)
+
+
+def _find_stale(tx: Transaction, writes: Iterable[tuple[int, RunWrite]]) -> set[int]:
     stale = set()
     for position, write in writes:
-        fence = writer.execute(sql["get_fence"], {"run_id": write.run_id}).fetchone()
+        fence = _fence(tx, write.run_id)
         if (
             fence is None
             or fence[1] != write.lease_epoch
@@ -97,33 +109,58 @@ def _find_stale(writer: sqlite3.Connection, sql: Mapping[str, str], writes: Iter
 
 def _is_repeated_end(write: RunWrite, fence: tuple[Any, ...]) -> bool:
     # The run ended under this very epoch: only a repeat of the write that ended it may pass.
-    return write.end is not None and (fence[0], fence[3]) == (write.end.status.value, write.end.now)
+    end = write.end
+    return end is not None and (fence[0], fence[3]) == (end.status.value, None if end.outcome else end.now)
 
 
-def _end_run(writer: sqlite3.Connection, sql: Mapping[str, str], write: RunWrite) -> LeaseLost | None:
+def _end_parameters(write: RunWrite) -> dict[str, Any]:
     end = write.end
     assert end is not None
-    parameters = {
+    return {
         "run_id": write.run_id,
         "lease_epoch": write.lease_epoch,
         "status": end.status.value,
         "now": end.now,
+        "available_at": end.available_at,
         "error_step": end.error_step,
         "error_type": end.error_type,
         "error_message": end.error_message,
     }
-    if not writer.execute(sql["end_run"], parameters).rowcount:
-        is_stale = _find_stale(writer, sql, [(0, write)])
+
+
+def _end_run(tx: Transaction, write: RunWrite) -> LeaseLost | None:
+    end = write.end
+    assert end is not None
+    parameters = _end_parameters(write)
+    if not tx.execute(_ENDS.get(end.outcome or "", "end_run"), **parameters):
+        is_stale = _find_stale(tx, [(0, write)])
         return LeaseLost(write.run_id, write.lease_epoch) if is_stale else None
-    writer.execute(sql["end_attempt"], parameters)
+    tx.execute("end_attempt", **{**parameters, "status": _attempt_status(end)})
     if end.status != RunStatus.COMPLETED:
-        writer.execute(sql["cancel_open_steps"], parameters)
-        writer.execute(sql["save_run_traceback"], {"run_id": write.run_id, "error_traceback": end.error_traceback})
+        tx.execute("cancel_open_steps", **parameters)
+        tx.execute("save_run_traceback", run_id=write.run_id, error_traceback=end.error_traceback)
+    if end.status == RunStatus.PENDING:
+        tx.notify(TASKS)
     return None
 
 
-def _insert_run(writer: sqlite3.Connection, sql: Mapping[str, str], new: NewRun) -> RunExists | None:
-    existing = writer.execute(sql["get_fence"], {"run_id": new.run_id}).fetchone()
+# How a run that goes back to its queue leaves the hands of who executed it.
+_ENDS: Final = {"retry": "retry_run", "release": "release_run"}
+
+
+def _attempt_status(end: RunEnd) -> str:
+    if end.outcome == "retry":
+        return RunStatus.FAILED.value
+    return RunStatus.CANCELLED.value if end.outcome == "release" else end.status.value
+
+
+def _fence(tx: Transaction, run_id: str) -> tuple[Any, ...] | None:
+    rows = tx.rows("get_fence", run_id=run_id)
+    return rows[0] if rows else None
+
+
+def _insert_run(tx: Transaction, new: NewRun) -> RunExists | None:
+    existing = _fence(tx, new.run_id)
     if existing is not None:
         # The same write once more, after an interrupted commit; not a second run under a used id.
         repeated = (RunStatus.RUNNING.value, 1, new.owner, None, new.now)
@@ -137,6 +174,7 @@ def _insert_run(writer: sqlite3.Connection, sql: Mapping[str, str], new: NewRun)
         "kind": new.kind,
         "owner": new.owner,
         "now": new.now,
+        "lease": new.lease_until - new.now,
         "lease_until": new.lease_until,
         "lease_epoch": 1,
         "attempt": 1,
@@ -150,5 +188,5 @@ def _insert_run(writer: sqlite3.Connection, sql: Mapping[str, str], new: NewRun)
         "tags": new.tags,
     }
     for name in ("insert_definition", "insert_run", "insert_run_payload", "insert_attempt"):
-        writer.execute(sql[name], parameters)
+        tx.execute(name, **parameters)
     return None

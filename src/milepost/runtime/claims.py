@@ -1,0 +1,65 @@
+"""From a claimed task to a session that a driver can perform."""
+
+from __future__ import annotations
+
+import json
+import random
+
+from milepost.engine.policies import next_run_delay
+from milepost.errors import GraphChanged, MilepostError
+from milepost.graph import Graph, compare_definitions
+from milepost.ledger import Ledger
+from milepost.runtime.lifecycle import continue_session
+from milepost.runtime.session import RunSession
+from milepost.states import RunStatus
+from milepost.store import ClaimedTask, RunEnd, RunWrite
+from milepost.values import decode
+
+__all__ = ["claimed_session"]
+
+
+def claimed_session(ledger: Ledger, claimed: ClaimedTask, graph: Graph) -> RunSession:
+    """Return the session of a run that was just claimed from its queue.
+
+    A run that never started takes the worker's definition; one that did must meet the graph it began
+    with.
+
+    Raises:
+        GraphChanged: The graph is not the one the run started with: another worker may know it.
+        ValueNotRestorable: A stored output that is needed cannot be restored; the run has failed with it.
+    """
+    run = claimed.run
+    if run.hash != graph.fingerprint:
+        _meet(ledger, claimed, graph)
+    policies = json.loads(claimed.payload.policies)
+
+    def retry(error: BaseException) -> float | None:
+        return next_run_delay(policies, run.attempt, run.max_attempts, error, random.random())
+
+    try:
+        inputs = dict(decode(claimed.payload.inputs))
+        if run.lease_epoch == 1:
+            return RunSession(ledger, run.run_id, run.lease_epoch, graph, inputs, retry=retry, may_suspend=True)
+        return continue_session(ledger, run, graph, inputs, retry=retry, may_suspend=True)
+    except MilepostError as error:
+        end = RunEnd(RunStatus.FAILED, ledger.clock.now(), None, type(error).__qualname__, str(error))
+        ledger.commit(RunWrite(run.run_id, run.lease_epoch, end=end))
+        raise
+
+
+def _meet(ledger: Ledger, claimed: ClaimedTask, graph: Graph) -> None:
+    run = claimed.run
+    if ledger.store.max_seq(run.run_id) == 0:
+        ledger.store.adopt_definition(
+            run.run_id,
+            run.lease_epoch,
+            hash_=graph.fingerprint,
+            workflow=graph.name,
+            document=graph.definition,
+            now=ledger.clock.now(),
+        )
+        return
+    stored = None if run.hash is None else ledger.store.get_definition(run.hash)
+    changes = [] if stored is None else compare_definitions(stored, graph.definition)
+    if changes:
+        raise GraphChanged(run.run_id, changes)

@@ -1,0 +1,67 @@
+"""What any worker does for all: rescue runs whose worker died, fire schedules.
+
+Nobody is elected: every verb is guarded in the ledger, so that of many who try, one succeeds, and the
+death of any of them stops nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from milepost.ledger import Ledger
+from milepost.runtime.firing import fire_due
+from milepost.runtime.owner import current_owner, is_owner_gone
+
+__all__ = ["DIED", "Maintenance"]
+
+_LOG = logging.getLogger("milepost.worker")
+_BATCH: Final = 100
+_LONGEST_PAUSE: Final = 1.0  # seconds between looks; a dead process on this machine is found this quickly
+
+DIED: Final = ("WorkerDied", "the worker that executed this attempt is gone")
+
+
+class Maintenance:
+    """The rounds of one worker.
+
+    Args:
+        ledger: The open ledger.
+        max_rescues: A run that was rescued so often in a row without completing a step fails.
+    """
+
+    def __init__(self, ledger: Ledger, *, max_rescues: int) -> None:
+        """Begin; nothing happens until :meth:`run_once`."""
+        self._ledger = ledger
+        self._max_rescues = max_rescues
+
+    def run_once(self) -> None:
+        """Rescue what was left behind, and fire what is due."""
+        self._rescue(None)
+        for owner in self._ledger.store.list_owners():
+            if owner != current_owner() and is_owner_gone(owner):
+                self._rescue(owner)
+        fire_due(self._ledger)
+
+    def _rescue(self, owner_gone: str | None) -> None:
+        while True:
+            rescued = self._ledger.store.rescue_tasks(
+                now=self._ledger.clock.now(),
+                limit=_BATCH,
+                max_rescues=self._max_rescues,
+                owner_gone=owner_gone,
+                reason=DIED,
+            )
+            for one in rescued:
+                _LOG.warning(
+                    "run %s was %s after its worker died", one.run_id, "given up" if one.is_over else "rescued"
+                )
+            if len(rescued) < _BATCH:
+                return
+
+    def pause(self) -> float:
+        """Return the seconds until the next round: a second, or less where a schedule is due before."""
+        next_at = self._ledger.store.next_schedule_at()
+        if next_at is None:
+            return _LONGEST_PAUSE
+        return min(_LONGEST_PAUSE, max(0.01, (next_at - self._ledger.clock.now()) / 1e6))

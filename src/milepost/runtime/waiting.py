@@ -1,0 +1,74 @@
+"""Steps that wait: for a time, or for an event. Nothing runs meanwhile, and the wait itself is durable.
+
+A wait is registered once, when its step is first reached; whoever takes the run up later finds it there,
+with its first deadline. While a driver lives it looks now and then; a worker's driver suspends the run
+instead, and whatever resolves a wait makes the run claimable again.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from milepost.errors import MilepostError
+from milepost.runtime.flight import Flight
+from milepost.runtime.session import RunSession
+from milepost.states import RunStatus
+from milepost.store import RunEnd
+
+__all__ = ["LOOK", "begin_wait", "look", "suspend"]
+
+LOOK: Final = 0.1  # seconds between looks while a driver lives
+
+
+def begin_wait(session: RunSession, flight: Flight) -> list[Flight]:
+    """Register what a flight waits for; return it where that has happened already, or cannot be."""
+    try:
+        wait = session.new_wait(flight)
+    except MilepostError as error:
+        session.fail(flight, error)
+        flight.is_final = True
+        return [flight]
+    (found,) = session.ledger.store.register_waits([wait], session.ledger.clock.now())
+    session.waits[flight.call.label] = flight
+    if found.outcome is None and (found.wake_at is None or found.wake_at > session.ledger.clock.now()):
+        return []
+    return look(session)
+
+
+def look(session: RunSession) -> list[Flight]:
+    """Resolve what has become due, and return the flights whose waits are over."""
+    return _take(session)[0]
+
+
+def suspend(session: RunSession) -> bool:
+    """Give the run up until one of its waits is resolved; return False where one just was."""
+    landed, seen = _take(session)
+    if landed:
+        for flight in landed:  # not lost: it is found once more
+            session.waits[flight.call.label] = flight
+            flight.finished_at = 0
+        return False
+    write = session.last_write()
+    if write is not None:
+        session.ledger.commit(write)
+    now = session.ledger.clock.now()
+    session.ledger.store.suspend_run(session.run_id, session.lease_epoch, seen=seen, now=now)
+    session.end = RunEnd(RunStatus.SUSPENDED, now)
+    session.is_over = True
+    return True
+
+
+def _take(session: RunSession) -> tuple[list[Flight], int]:
+    """Return the flights whose waits are over, and how many waits of the run are resolved in all."""
+    waits = session.ledger.store.resolve_due_waits(session.run_id, session.ledger.clock.now())
+    landed = []
+    resolved = 0
+    for wait in waits:
+        if wait.outcome is None:
+            continue
+        resolved += 1
+        flight = session.waits.pop(wait.label, None)
+        if flight is not None:
+            session.end_wait(flight, wait)
+            landed.append(flight)
+    return landed, resolved

@@ -1,0 +1,402 @@
+"""A worker: takes tasks from queues and executes them, until it is told to stop.
+
+It owns its slots, its registration and its heartbeat process; every lease it holds is one of a run in a
+slot. Invariants: it claims no more than it has slots for; a lease that the ledger says it holds and no
+slot knows of is given back; after a lost lease the slot is freed and nothing more of it is written.
+
+What happens when it dies: its leases run out and any live worker rescues the runs. When it is told to
+stop (SIGTERM) it claims nothing more, lets running steps finish until the deadline, and hands the rest
+back; told twice, it hands back at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Final, Protocol
+
+from milepost.errors import ConfigurationError, GraphChanged, MilepostError, StoreError, WorkerExists
+from milepost.graph import Graph
+from milepost.ledger import Ledger
+from milepost.model import Run, WorkerInfo
+from milepost.names import DEFAULT_QUEUE, check_name
+from milepost.runtime.async_driver import AsyncDriver
+from milepost.runtime.claims import claimed_session
+from milepost.runtime.heartbeat import HeartbeatProcess
+from milepost.runtime.keeper import executing, is_executing_here
+from milepost.runtime.lifecycle import open_ledger
+from milepost.runtime.maintenance import Maintenance
+from milepost.runtime.owner import current_owner, describe_owner, is_owner_gone
+from milepost.runtime.session import RunSession
+from milepost.runtime.threads import BodyThreads
+from milepost.store import ClaimedTask
+
+__all__ = ["Worker", "Workflow", "new_worker_id"]
+
+_LOG = logging.getLogger("milepost.worker")
+
+POLL: Final = 1.0  # seconds between looks when nothing wakes the worker
+UNKNOWN_PAUSE: Final = 2.0  # seconds until a run that this worker does not know may be claimed again
+STEPS_PER_RUN: Final = 32  # bodies of one run at once
+
+
+class Workflow(Protocol):
+    """What a worker executes: a face's definition with a name and a graph."""
+
+    name: str
+    kind: str
+
+    def build(self) -> Graph:
+        """Return the validated graph."""
+        ...
+
+
+def new_worker_id() -> str:
+    """Return an id that says where the worker is: host, process, and a few random letters."""
+    host = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in socket.gethostname())
+    return f"w-{host[:32]}-{os.getpid()}-{secrets.token_hex(2)}"
+
+
+class Worker:
+    """Takes tasks from queues and executes them.
+
+    Args:
+        workflows: What it can execute, such as Dags; a run of any other workflow goes back to its queue.
+        ledger: An open ledger, a path or a URL; None means ``MILEPOST_LEDGER``, else ``milepost.db``.
+        queues: Where it takes tasks from; earlier queues go first.
+        concurrency: How many runs at once.
+        worker_id: Its name in ``milepost workers``; made from host and process if left out.
+        drain: Seconds that running steps get to finish after a request to stop.
+        max_rescues: A run whose workers died so often in a row without completing a step fails.
+        heartbeat_process: Extend leases from a process of its own, so that a step that holds the
+            interpreter lock cannot starve the heartbeat.
+
+    Raises:
+        ConfigurationError: A name or number cannot work, or two workflows share a name.
+
+    Example:
+        >>> from milepost import Dag, Worker
+        >>> dag = Dag("greet")
+        >>> _ = dag.node(lambda: "hello", label="hello")
+        >>> worker = Worker([dag], ledger=":memory:", heartbeat_process=False)
+        >>> handle = dag.submit({}, ledger=worker.ledger)
+        >>> worker.run_until_idle()
+        1
+        >>> handle.result()
+        'hello'
+    """
+
+    def __init__(
+        self,
+        workflows: Iterable[Workflow],
+        *,
+        ledger: Ledger | str | os.PathLike[str] | None = None,
+        queues: Sequence[str] = (DEFAULT_QUEUE,),
+        concurrency: int = 16,
+        worker_id: str | None = None,
+        drain: float | timedelta = 30.0,
+        max_rescues: int = 5,
+        heartbeat_process: bool = True,
+    ) -> None:
+        """Check everything; nothing is claimed yet."""
+        if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
+            raise ConfigurationError(f"concurrency must be a whole number of 1 or more, not {concurrency!r}.")
+        if isinstance(queues, str) or not queues:
+            raise ConfigurationError(f"queues must be a list of at least one name, not {queues!r}.")
+        self.queues = tuple(check_name("queue", queue) for queue in dict.fromkeys(queues))
+        self.worker_id = check_name("worker", worker_id or new_worker_id())
+        self.concurrency = concurrency
+        self.ledger = open_ledger(ledger)
+        self._graphs = _graphs(workflows)
+        self._drain = drain.total_seconds() if isinstance(drain, timedelta) else float(drain)
+        self._owner = current_owner()
+        self._lease = int(self.ledger.lease * 1e6)
+        self._has_helper = heartbeat_process and self.ledger.url != ":memory:"
+        self._maintenance = Maintenance(self.ledger, max_rescues=max_rescues)
+        self._slots: dict[str, RunSession | None] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._threads = BodyThreads()
+        self._stops = 0
+        self._executed = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._news: asyncio.Event | None = None
+
+    # --- running -----------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Work until :meth:`stop`, SIGTERM or Ctrl-C; then drain. Blocks.
+
+        Raises:
+            WorkerExists: A live worker has this id.
+            StoreError: The ledger cannot be opened or written.
+        """
+        asyncio.run(self.run_async())
+
+    def run_until_idle(self) -> int:
+        """Work until nothing is due, and return how many runs were executed: for tests and scripts."""
+        return asyncio.run(self.run_async(until_idle=True))
+
+    async def run_async(self, *, until_idle: bool = False) -> int:
+        """Do what :meth:`run` does on the running event loop; return how many runs were executed."""
+        self._loop = asyncio.get_running_loop()
+        self._news = asyncio.Event()
+        await asyncio.to_thread(self._register)
+        helper = await asyncio.to_thread(self._start_helper)
+        background = [asyncio.create_task(self._beat()), asyncio.create_task(self._maintain())]
+        listener = _Listener(self.ledger, self._wake_from_thread)
+        restore = self._take_signals()
+        try:
+            await self._work(until_idle=until_idle)
+            await self._finish()
+        finally:
+            restore()
+            listener.close()
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+            if helper is not None:
+                await asyncio.to_thread(helper.close)
+            self._threads.close()
+            await asyncio.to_thread(self._unregister)
+        return self._executed
+
+    def stop(self) -> None:
+        """Ask the worker to stop, from any thread: the first time it drains, the second time it stops now."""
+        self._stops += 1
+        self._wake_from_thread()
+
+    @property
+    def executing(self) -> list[str]:
+        """The ids of the runs in its slots."""
+        return list(self._slots)
+
+    async def _work(self, *, until_idle: bool) -> None:
+        assert self._news is not None
+        while not self._stops:
+            self._news.clear()
+            free = self.concurrency - len(self._slots)
+            claimed = await self._claim(free) if free else []
+            for task in claimed:
+                self._begin(task)
+            if len(claimed) == free and free:
+                continue  # every slot that was asked for is filled: there may be more to do soon
+            if until_idle and not claimed and not self._slots:
+                return
+            await self._wait()
+
+    async def _claim(self, free: int) -> list[ClaimedTask]:
+        claim = self.ledger.store.claim_tasks
+        now = self.ledger.clock.now()
+        try:
+            return await asyncio.to_thread(
+                claim, self.queues, owner=self._owner, now=now, lease=self._lease, limit=free
+            )
+        except StoreError as error:
+            _LOG.warning("no task could be claimed: %s", error)
+            return []
+
+    async def _wait(self) -> None:
+        assert self._news is not None
+        due = await asyncio.to_thread(self._next_due)
+        pause = POLL if due is None else min(POLL, max(0.0, (due - self.ledger.clock.now()) / 1e6))
+        try:
+            async with asyncio.timeout(pause):
+                await self._news.wait()
+        except TimeoutError:
+            pass
+
+    def _next_due(self) -> int | None:
+        try:
+            return self.ledger.store.next_due()
+        except StoreError:
+            return None
+
+    # --- one run -----------------------------------------------------------------------------
+
+    def _begin(self, claimed: ClaimedTask) -> None:
+        self._slots[claimed.run.run_id] = None
+        task = asyncio.create_task(self._execute(claimed))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _execute(self, claimed: ClaimedTask) -> None:
+        run = claimed.run
+        try:
+            with executing(self.ledger, run.run_id):
+                await self._execute_claimed(claimed)
+            self._executed += 1
+        except MilepostError as error:
+            _LOG.warning("run %s left this worker: %s", run.run_id, error)
+        except Exception:
+            _LOG.exception("run %s met a defect; its lease will run out", run.run_id)
+        finally:
+            self._slots.pop(run.run_id, None)
+            assert self._news is not None
+            self._news.set()
+
+    async def _execute_claimed(self, claimed: ClaimedTask) -> None:
+        run = claimed.run
+        graph = self._graphs.get(run.workflow)
+        if graph is None:
+            await asyncio.to_thread(self._put_back, run, "UnknownWorkflow", "this worker does not know the workflow")
+            return
+        try:
+            if run.lease_epoch == 1 and run.hash == graph.fingerprint:
+                session = claimed_session(self.ledger, claimed, graph)  # nothing to read: no hop
+            else:
+                session = await asyncio.to_thread(claimed_session, self.ledger, claimed, graph)
+        except GraphChanged as error:
+            await asyncio.to_thread(self._put_back, run, "GraphChanged", str(error))
+            return
+        self._slots[run.run_id] = session
+        driver = AsyncDriver(session, max_concurrency=STEPS_PER_RUN, threads=self._threads)
+        await driver.drive()
+
+    def _put_back(self, run: Run, kind: str, message: str) -> None:
+        now = self.ledger.clock.now()
+        self.ledger.store.release_task(
+            run.run_id,
+            run.lease_epoch,
+            now=now,
+            available_at=now + int(UNKNOWN_PAUSE * 1e6),
+            reason=(kind, message),
+        )
+
+    # --- stopping ----------------------------------------------------------------------------
+
+    async def _finish(self) -> None:
+        """Let running runs end until the deadline, then hand them back."""
+        assert self._news is not None
+        deadline = self.ledger.clock.monotonic() + self._drain
+        while self._tasks and self._stops < 2 and (left := deadline - self.ledger.clock.monotonic()) > 0:
+            try:
+                async with asyncio.timeout(left):
+                    await self._news.wait()
+                self._news.clear()
+            except TimeoutError:
+                break
+        for session in list(self._slots.values()):
+            if session is not None:
+                session.ask_to_hand_back("the worker was stopped", at_once=self._stops > 1)
+        if self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _take_signals(self) -> Callable[[], None]:
+        if threading.current_thread() is not threading.main_thread():
+            return lambda: None
+        assert self._loop is not None
+        loop = self._loop
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+
+        def restore() -> None:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+        return restore
+
+    def _wake_from_thread(self) -> None:
+        loop, news = self._loop, self._news
+        if loop is None or news is None:
+            return
+        try:
+            loop.call_soon_threadsafe(news.set)
+        except RuntimeError:
+            pass  # the loop is closed: the worker has ended
+
+    # --- staying alive -----------------------------------------------------------------------
+
+    def _register(self) -> None:
+        now = self.ledger.clock.now()
+        info = WorkerInfo(
+            worker_id=self.worker_id,
+            owner=self._owner,
+            queues=self.queues,
+            workflows=tuple(sorted(self._graphs)),
+            concurrency=self.concurrency,
+            lease=self._lease,
+            started_at=now,
+            heartbeat_at=now,
+            stopped_at=None,
+        )
+        former = self.ledger.store.get_worker(self.worker_id)
+        gone = former.owner if former is not None and is_owner_gone(former.owner) else None
+        other = self.ledger.store.register_worker(info, owner_gone=gone)
+        if other is not None:
+            raise WorkerExists(self.worker_id, describe_owner(other.owner))
+
+    def _unregister(self) -> None:
+        try:
+            self.ledger.store.stop_worker(self.worker_id, self._owner, self.ledger.clock.now())
+        except StoreError:
+            pass  # its silence will tell
+
+    def _start_helper(self) -> HeartbeatProcess | None:
+        return HeartbeatProcess(self.ledger.full_url, self._owner, self.ledger.lease) if self._has_helper else None
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(self.ledger.lease / 3)
+            try:
+                await asyncio.to_thread(self._beat_once)
+            except StoreError as error:
+                _LOG.warning("heartbeat failed: %s", error)
+
+    def _beat_once(self) -> None:
+        store, now = self.ledger.store, self.ledger.clock.now()
+        store.heartbeat_worker(self.worker_id, self._owner, now)
+        for run_id, epoch in store.heartbeat_owner(self._owner, now=now, lease=self._lease):
+            if run_id not in self._slots and not is_executing_here(self.ledger, run_id):
+                # A claim whose answer was lost on the way: nobody here executes it.
+                store.release_task(
+                    run_id, epoch, now=now, available_at=None, reason=("Released", "its claim was lost on the way")
+                )
+
+    async def _maintain(self) -> None:
+        while True:
+            try:
+                await asyncio.to_thread(self._maintenance.run_once)
+            except MilepostError as error:
+                _LOG.warning("maintenance failed: %s", error)
+            await asyncio.sleep(self._maintenance.pause())
+
+
+def _graphs(workflows: Iterable[Workflow]) -> Mapping[str, Graph]:
+    graphs: dict[str, Graph] = {}
+    for workflow in workflows:
+        if workflow.name in graphs:
+            raise ConfigurationError(f"Two workflows are named {workflow.name!r}. Give one of them another name.")
+        graphs[workflow.name] = workflow.build()
+    return graphs
+
+
+class _Listener:
+    """A thread that waits for news of the ledger's queues and passes them on."""
+
+    def __init__(self, ledger: Ledger, tell: Callable[[], None]) -> None:
+        self._is_open = True
+        self._ledger = ledger
+        self._tell = tell
+        self._thread = threading.Thread(target=self._listen, name="milepost-listener", daemon=True)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        news: Any = None
+        while self._is_open:
+            try:
+                news = self._ledger.store.await_news(news, timeout=0.5)
+            except StoreError:
+                threading.Event().wait(0.5)  # out of reach: the worker's own poll goes on
+                continue
+            self._tell()
+
+    def close(self) -> None:
+        self._is_open = False
+        self._thread.join()

@@ -1,0 +1,129 @@
+"""The verbs of leases and of retention, for every dialect."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from milepost.errors import StoreConflict
+from milepost.model import Run
+from milepost.stores.reading import to_run
+from milepost.stores.transaction import TASKS, Transacting
+
+__all__ = ["LeaseVerbs"]
+
+_DELETE_ROWS: Final = 20_000  # rows after which a transaction that deletes runs lets others write
+
+
+class LeaseVerbs(Transacting):
+    """Take runs over, keep them, end them from outside, delete them."""
+
+    def claim_run(
+        self,
+        run: Run,
+        *,
+        owner: str,
+        now: int,
+        lease_until: int,
+        attempt: int,
+        target: str | None,
+        reason: tuple[str, str],
+    ) -> Run:
+        """Take a run over from the state that was read."""
+        parameters = {
+            "run_id": run.run_id,
+            "owner": owner,
+            "now": now,
+            "lease": lease_until - now,
+            "lease_until": lease_until,
+            "lease_epoch": run.lease_epoch + 1,
+            "attempt": attempt,
+            "target": target,
+            "error_type": reason[0],
+            "error_message": reason[1],
+            "expected_status": run.status.value,
+            "expected_epoch": run.lease_epoch,
+        }
+        with self.transaction() as tx:
+            if not tx.execute("claim_run", **parameters):
+                raise StoreConflict(
+                    f"Run {run.run_id} was taken by somebody else at the same moment. "
+                    f"See who holds it: `milepost show {run.run_id}`."
+                )
+            for name in ("close_attempts", "cancel_open_steps", "insert_attempt", "set_target"):
+                tx.execute(name, **parameters)
+            return to_run(tx.rows("get_run", run_id=run.run_id)[0])
+
+    def heartbeat(self, owner: str, leases: Sequence[tuple[str, int]], *, now: int, lease: int) -> set[tuple[str, int]]:
+        """Extend leases given as (run_id, lease_epoch); return those that were lost."""
+        lost = set()
+        with self.transaction() as tx:
+            for run_id, epoch in sorted(leases):
+                if not tx.execute(
+                    "heartbeat",
+                    run_id=run_id,
+                    lease_epoch=epoch,
+                    owner=owner,
+                    now=now,
+                    lease=lease,
+                    lease_until=now + lease,
+                ):
+                    lost.add((run_id, epoch))
+        return lost
+
+    def list_cancel_requests(self, owner: str) -> list[tuple[str, int]]:
+        """Return (run_id, lease_epoch) of this owner's runs that somebody asked to cancel."""
+        return [(run_id, epoch) for run_id, epoch in self._rows("list_cancel_requests", owner=owner)]
+
+    def request_cancel(self, run_id: str, now: int) -> bool:
+        """Note that a run should stop; return whether it was still open."""
+        with self.transaction() as tx:
+            return bool(tx.execute("request_cancel", run_id=run_id, now=now))
+
+    def cancel_unowned(self, run: Run, now: int, reason: tuple[str, str]) -> bool:
+        """End a run that nobody executes; return whether it was still as it was read."""
+        parameters = {
+            "run_id": run.run_id,
+            "expected_epoch": run.lease_epoch,
+            "now": now,
+            "error_type": reason[0],
+            "error_message": reason[1],
+        }
+        with self.transaction() as tx:
+            is_ended = bool(tx.execute("cancel_unowned", **parameters))
+            if is_ended:
+                tx.execute("close_attempts", **parameters)
+                tx.execute("cancel_open_steps", **parameters)
+        return is_ended
+
+    def delete_runs(self, before: int, limit: int) -> int:
+        """Delete up to ``limit`` runs that finished before a time, each with all that belongs to it."""
+        deleted = rows = 0
+        with self.transaction() as tx:
+            for (top,) in tx.rows("list_expired_runs", before=before, limit=limit):
+                family = [top, *(run_id for (run_id,) in tx.rows("list_family", root_run_id=top))]
+                for run_id in family:
+                    rows += sum(tx.execute(name, run_id=run_id) for name in _DELETIONS)
+                rows += tx.execute("delete_family", root_run_id=top)
+                deleted += 1
+                if rows > _DELETE_ROWS:
+                    break
+            if deleted:
+                tx.lock_table("definitions")
+                tx.execute("delete_unused_definitions")
+        return deleted
+
+    def wake_workers(self) -> None:
+        """Tell workers to look at their queues."""
+        with self.transaction() as tx:
+            tx.notify(TASKS)
+
+
+_DELETIONS: Final = (
+    "delete_steps",
+    "delete_edges",
+    "delete_checkpoints",
+    "delete_waits",
+    "delete_attempts",
+    "delete_payload",
+)

@@ -1,0 +1,118 @@
+-- Differs from the SQLite text in types (64 bits are BIGINT), in collation (keys compare by bytes, as ranges of labels
+-- and beginnings of ids need it) and in foreign keys: a check of one locks the run's row once more for each step.
+-- The fence in each statement keeps orphans out, and deletion names every table.
+-- Times are microseconds since 1970-01-01 UTC; JSON is opaque text.
+
+CREATE TABLE definitions (
+    hash TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    workflow TEXT COLLATE "C" NOT NULL,
+    document TEXT NOT NULL,
+    created_at BIGINT NOT NULL
+);
+
+CREATE TABLE runs (
+    run_id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    workflow TEXT COLLATE "C" NOT NULL,
+    version TEXT,
+    hash TEXT COLLATE "C",
+    kind TEXT NOT NULL,
+    status TEXT NOT NULL
+        CHECK (status IN ('pending', 'running', 'suspended', 'completed', 'failed', 'cancelled')),
+    queue TEXT COLLATE "C",
+    priority BIGINT NOT NULL DEFAULT 0,
+    available_at BIGINT,
+    lease_owner TEXT COLLATE "C",
+    lease_until BIGINT,
+    lease_epoch BIGINT NOT NULL DEFAULT 0,
+    attempt BIGINT NOT NULL DEFAULT 0,
+    max_attempts BIGINT NOT NULL DEFAULT 1,
+    idempotency_key TEXT COLLATE "C",
+    correlation_id TEXT,
+    parent_run_id TEXT COLLATE "C" REFERENCES runs (run_id),
+    root_run_id TEXT COLLATE "C" NOT NULL,
+    replay_of TEXT,
+    created_by TEXT COLLATE "C",
+    created_at BIGINT NOT NULL,
+    started_at BIGINT,
+    finished_at BIGINT,
+    cancel_requested_at BIGINT,
+    error_step TEXT,
+    error_type TEXT,
+    error_message TEXT,
+    CHECK (status <> 'running' OR (lease_owner IS NOT NULL AND lease_until IS NOT NULL)),
+    CHECK ((status IN ('completed', 'failed', 'cancelled')) = (finished_at IS NOT NULL))
+);
+
+CREATE INDEX runs_by_created ON runs (created_at, run_id);
+CREATE INDEX runs_running ON runs (lease_until) WHERE status = 'running';
+CREATE INDEX runs_finished ON runs (finished_at) WHERE finished_at IS NOT NULL;
+CREATE INDEX runs_by_parent ON runs (parent_run_id) WHERE parent_run_id IS NOT NULL;
+
+CREATE TABLE run_payloads (
+    run_id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    inputs TEXT NOT NULL,
+    result TEXT,
+    error_traceback TEXT,
+    target TEXT,
+    tags TEXT NOT NULL DEFAULT '{}',
+    headers TEXT NOT NULL DEFAULT '{}',
+    policies TEXT NOT NULL DEFAULT '{}'
+);
+
+-- One row for each claim of a run: who executed it, from when to when, and how that ended.
+CREATE TABLE attempts (
+    run_id TEXT COLLATE "C" NOT NULL,
+    lease_epoch BIGINT NOT NULL,
+    attempt BIGINT NOT NULL,
+    owner TEXT NOT NULL,
+    status TEXT NOT NULL
+        CHECK (status IN ('running', 'suspended', 'completed', 'failed', 'cancelled')),
+    started_at BIGINT NOT NULL,
+    finished_at BIGINT,
+    error_type TEXT,
+    error_message TEXT,
+    PRIMARY KEY (run_id, lease_epoch)
+);
+
+CREATE TABLE steps (
+    run_id TEXT COLLATE "C" NOT NULL,
+    label TEXT COLLATE "C" NOT NULL,
+    attempt BIGINT NOT NULL,
+    seq BIGINT NOT NULL,
+    lease_epoch BIGINT NOT NULL,
+    kind TEXT NOT NULL,
+    parent TEXT COLLATE "C",
+    status TEXT NOT NULL
+        CHECK (status IN ('pending', 'running', 'completed', 'failed', 'cancelled', 'skipped')),
+    input TEXT,
+    output TEXT,
+    storage TEXT NOT NULL CHECK (storage IN ('inline', 'elements', 'none')),
+    output_hash TEXT,
+    error_type TEXT,
+    error_message TEXT,
+    error_traceback TEXT,
+    progress_done BIGINT,
+    progress_total BIGINT,
+    progress_message TEXT,
+    started_at BIGINT NOT NULL,
+    finished_at BIGINT,
+    PRIMARY KEY (run_id, label, attempt)
+);
+
+CREATE TABLE edges (
+    run_id TEXT COLLATE "C" NOT NULL,
+    upstream TEXT COLLATE "C" NOT NULL,
+    downstream TEXT COLLATE "C" NOT NULL,
+    traversed_at BIGINT NOT NULL,
+    PRIMARY KEY (run_id, downstream, upstream)
+);
+
+CREATE TABLE checkpoints (
+    run_id TEXT COLLATE "C" NOT NULL,
+    label TEXT COLLATE "C" NOT NULL,
+    name TEXT COLLATE "C" NOT NULL,
+    value TEXT NOT NULL,
+    lease_epoch BIGINT NOT NULL,
+    saved_at BIGINT NOT NULL,
+    PRIMARY KEY (run_id, label, name)
+);

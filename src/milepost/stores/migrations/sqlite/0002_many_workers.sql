@@ -1,0 +1,80 @@
+-- Queues, workers, events, waits and schedules: what many processes need to share runs.
+
+ALTER TABLE runs ADD COLUMN rescues INTEGER NOT NULL DEFAULT 0;
+
+-- Claims read this index from its start: what is due has no time, what waits for one is not in it.
+CREATE INDEX runs_ready ON runs (queue, priority, run_id)
+    WHERE status = 'pending' AND available_at IS NULL;
+CREATE INDEX runs_due ON runs (available_at)
+    WHERE status IN ('pending', 'suspended') AND available_at IS NOT NULL;
+CREATE UNIQUE INDEX runs_by_key ON runs (queue, idempotency_key) WHERE idempotency_key IS NOT NULL;
+CREATE INDEX runs_by_owner ON runs (lease_owner) WHERE status = 'running';
+CREATE INDEX runs_by_creator ON runs (created_by, created_at) WHERE created_by IS NOT NULL;
+
+CREATE TABLE queues (
+    name TEXT NOT NULL PRIMARY KEY,
+    paused_at INTEGER,
+    created_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE workers (
+    worker_id TEXT NOT NULL PRIMARY KEY,
+    owner TEXT NOT NULL,
+    queues TEXT NOT NULL,
+    workflows TEXT NOT NULL,
+    concurrency INTEGER NOT NULL,
+    lease INTEGER NOT NULL,
+    started_at INTEGER NOT NULL,
+    heartbeat_at INTEGER NOT NULL,
+    stopped_at INTEGER
+) STRICT, WITHOUT ROWID;
+
+-- The first emit of a name wins, for everybody, until the event is deleted.
+CREATE TABLE events (
+    scope TEXT NOT NULL,
+    name TEXT NOT NULL,
+    payload TEXT NOT NULL,
+    emitted_at INTEGER NOT NULL,
+    PRIMARY KEY (scope, name)
+) STRICT, WITHOUT ROWID;
+
+-- What a run waits for: a time, an event (or a time, whichever comes first). The outcome is written once.
+CREATE TABLE waits (
+    run_id TEXT NOT NULL REFERENCES runs (run_id) ON DELETE CASCADE,
+    label TEXT NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('sleep', 'event')),
+    scope TEXT,
+    event TEXT,
+    wake_at INTEGER,
+    created_at INTEGER NOT NULL,
+    outcome TEXT CHECK (outcome IN ('woken', 'emitted', 'timed_out')),
+    payload TEXT,
+    resolved_at INTEGER,
+    PRIMARY KEY (run_id, label),
+    CHECK ((outcome IS NULL) = (resolved_at IS NULL))
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX waits_for_event ON waits (scope, event) WHERE outcome IS NULL AND event IS NOT NULL;
+
+CREATE TABLE schedules (
+    name TEXT NOT NULL PRIMARY KEY,
+    workflow TEXT NOT NULL,
+    target TEXT,
+    hash TEXT REFERENCES definitions (hash),
+    queue TEXT NOT NULL,
+    priority INTEGER NOT NULL,
+    cron TEXT,
+    every INTEGER,
+    timezone TEXT NOT NULL,
+    start_at INTEGER NOT NULL,
+    catch_up INTEGER NOT NULL CHECK (catch_up IN (0, 1)),
+    max_active INTEGER,
+    inputs TEXT NOT NULL,
+    next_at INTEGER,
+    paused_at INTEGER,
+    created_at INTEGER NOT NULL,
+    CHECK ((cron IS NULL) <> (every IS NULL))
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX schedules_by_hash ON schedules (hash) WHERE hash IS NOT NULL;
+CREATE INDEX schedules_due ON schedules (next_at) WHERE paused_at IS NULL AND next_at IS NOT NULL;

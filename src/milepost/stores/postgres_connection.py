@@ -1,0 +1,161 @@
+"""Connecting to PostgreSQL: the URL, a prepared connection, the schema's migrations."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import psycopg
+from psycopg import sql
+
+from milepost.clock import SystemClock
+from milepost.errors import ConfigurationError, LedgerUnreadable, SchemaNewer, StoreError
+from milepost.stores.postgres_errors import is_transient, translate
+from milepost.stores.sql import load_migrations
+
+__all__ = ["DEFAULT_SCHEMA", "OLDEST_SERVER", "Address", "connect", "find_schema_number", "migrate", "patiently"]
+
+DEFAULT_SCHEMA: Final = "milepost"
+OLDEST_SERVER: Final = 130000  # 13: the oldest that the tests' features are known to be in
+PATIENCE: Final = 60.0  # seconds that lost connections are tried again before a caller is told
+_FIRST_PAUSE: Final = 0.05  # seconds
+_LAST_PAUSE: Final = 2.0
+_SCHEMA: Final = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+
+T = TypeVar("T")
+
+
+class Address:
+    """Where a ledger is: what the driver connects to, and the schema in it.
+
+    Args:
+        url: ``postgresql://user@host/database``, with ``?schema=name`` for another schema than ``milepost``.
+
+    Raises:
+        ConfigurationError: The schema's name breaks the rule.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Take the schema out of the URL."""
+        parts = urlsplit(url)
+        options = parse_qsl(parts.query, keep_blank_values=True)
+        self.schema = next((value for name, value in options if name == "schema"), DEFAULT_SCHEMA)
+        if _SCHEMA.fullmatch(self.schema) is None:
+            message = f"{self.schema!r} is not a schema's name. Use lower-case letters, digits and '_'."
+            raise ConfigurationError(message)
+        query = urlencode([pair for pair in options if pair[0] != "schema"])
+        self.conninfo = urlunsplit(parts._replace(query=query))
+        shown = parts._replace(netloc=re.sub(r":[^@/]*@", ":***@", parts.netloc))
+        self.url = urlunsplit(shown)
+
+
+def connect(address: Address, *, autocommit: bool = True) -> psycopg.Connection[Any]:
+    """Open one prepared connection.
+
+    Raises:
+        StoreUnavailable: The server cannot be reached.
+        LedgerUnreadable: It refuses the user or the database, or is older than supported.
+    """
+    try:
+        connection = psycopg.connect(
+            address.conninfo,
+            autocommit=autocommit,
+            connect_timeout=10,
+            application_name="milepost",
+            prepare_threshold=2,
+        )
+    except psycopg.Error as error:
+        raise _explain_connect(error, address.url) from error
+    version = connection.info.server_version
+    if version < OLDEST_SERVER:
+        connection.close()
+        raise LedgerUnreadable(
+            address.url, f"the server is PostgreSQL {version // 10000}, and {OLDEST_SERVER // 10000} or newer is needed"
+        )
+    return connection
+
+
+def _explain_connect(error: psycopg.Error, url: str) -> StoreError | ConfigurationError:
+    # libpq gives no SQLSTATE for a refused start-up: its text is all there is.
+    text = str(error)
+    if "does not exist" in text or "authentication failed" in text or "no password supplied" in text:
+        reason = next((line.strip() for line in text.splitlines() if "FATAL" in line or "fe_sendauth" in line), text)
+        return LedgerUnreadable(url, reason.split("FATAL:")[-1].strip())
+    return translate(error, url)
+
+
+def patiently(action: Callable[[], T], patience: float = PATIENCE) -> T:
+    """Perform an action again, with growing pauses, while the server is out of reach.
+
+    The action must be one that may be repeated: a commit whose answer was lost may have gone through.
+    """
+    deadline = time.monotonic() + patience
+    pause = _FIRST_PAUSE
+    while True:
+        try:
+            return action()
+        except (psycopg.Error, StoreError) as error:
+            cause = error if isinstance(error, psycopg.Error) else error.__cause__
+            if cause is None or not is_transient(cause) or time.monotonic() + pause > deadline:
+                raise
+            time.sleep(pause)
+            pause = min(pause * 2, _LAST_PAUSE)
+
+
+# --- migrations ----------------------------------------------------------------------------------
+
+
+def find_schema_number(connection: psycopg.Connection[Any], schema: str) -> int:
+    """Return the number of the last migration, 0 where there is none."""
+    table = connection.execute("SELECT to_regclass(%s)", [f'"{schema}".schema_migrations']).fetchone()
+    if table is None or table[0] is None:
+        return 0
+    query = sql.SQL("SELECT COALESCE(MAX(number), 0) FROM {}").format(sql.Identifier(schema, "schema_migrations"))
+    row = connection.execute(query).fetchone()
+    return int(row[0]) if row else 0
+
+
+def migrate(address: Address, *, dry_run: bool = False) -> list[str]:
+    """Bring the schema up to date in one transaction; return the names of the migrations it took.
+
+    Safe to run twice at once: the second waits, finds everything done and does nothing.
+
+    Raises:
+        SchemaNewer: The ledger was written by a newer Milepost.
+        StoreError: The server cannot be reached, or refuses.
+    """
+    migrations = load_migrations("postgres")
+    connection = connect(address, autocommit=False)
+    try:
+        with connection.transaction():
+            connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"migrate:{address.schema}"])
+            found = find_schema_number(connection, address.schema)
+            if found > migrations[-1][0]:
+                raise SchemaNewer(address.url, found, migrations[-1][0])
+            plan = [migration for migration in migrations if migration[0] > found]
+            if plan and not dry_run:
+                _apply(connection, address.schema, plan)
+    except psycopg.Error as error:
+        raise translate(error, address.url) from error
+    finally:
+        connection.close()
+    return [name for _, name, _ in plan]
+
+
+def _apply(connection: psycopg.Connection[Any], schema: str, plan: list[tuple[int, str, str]]) -> None:
+    connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
+    connection.execute(sql.SQL("SET LOCAL search_path TO {}").format(sql.Identifier(schema)))
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS schema_migrations "
+        "(number BIGINT NOT NULL PRIMARY KEY, name TEXT NOT NULL, applied_at BIGINT NOT NULL)"
+    )
+    for number, name, text in plan:
+        # Without parameters the driver sends a whole script at once: nothing has to be split.
+        connection.execute(text)
+        connection.execute(
+            "INSERT INTO schema_migrations (number, name, applied_at) VALUES (%s, %s, %s)",
+            [number, name, SystemClock().now()],
+        )

@@ -1,0 +1,260 @@
+"""The verbs of queues and workers, for every dialect."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, Final
+
+from milepost.errors import RunExists
+from milepost.model import QueueInfo, Run, RunPayload, WorkerInfo
+from milepost.store import ClaimedTask, NewTask, Rescued, Submitted
+from milepost.stores.reading import to_run
+from milepost.stores.transaction import TASKS, Transacting, Transaction
+
+__all__ = ["QueueVerbs"]
+
+
+class QueueVerbs(Transacting):
+    """Submit, claim, give back, rescue; workers and queues."""
+
+    # --- submitting --------------------------------------------------------------------------
+
+    def submit_tasks(self, tasks: Sequence[NewTask], *, conn: Any = None) -> list[Submitted]:
+        """Put runs into queues; a used idempotency key gives back the run that has it."""
+        with self.transaction(conn) as tx:
+            outcomes = self._insert_tasks(tx, tasks)
+            if any(outcome.is_new for outcome in outcomes):
+                tx.notify(TASKS)
+        return outcomes
+
+    def _insert_tasks(self, tx: Transaction, tasks: Sequence[NewTask]) -> list[Submitted]:
+        for hash_ in {task.definition_hash for task in tasks if task.definition_hash is not None}:
+            task = next(task for task in tasks if task.definition_hash == hash_)
+            tx.execute("insert_definition", hash=hash_, workflow=task.workflow, document=task.definition, now=task.now)
+        return [self._insert_task(tx, task) for task in tasks]
+
+    def _insert_task(self, tx: Transaction, task: NewTask) -> Submitted:
+        if tx.execute("submit_run", **task.run_parameters()):
+            tx.execute("submit_payload", **task.payload_parameters())
+            return Submitted(task.run_id, is_new=True)
+        return self._find_submitted(tx, task)
+
+    def _find_submitted(self, tx: Transaction, task: NewTask) -> Submitted:
+        found = None
+        if task.idempotency_key is not None:
+            found = tx.rows("get_run_by_key", queue=task.queue, idempotency_key=task.idempotency_key)
+        if not found:
+            raise RunExists(task.run_id)
+        run = to_run(found[0])
+        payload = tx.rows("get_run_payload", run_id=run.run_id)
+        inputs = payload[0][1] if payload else None
+        return Submitted(run.run_id, is_new=False, is_same=run.workflow == task.workflow and inputs == task.inputs)
+
+    # --- claiming ----------------------------------------------------------------------------
+
+    def claim_tasks(self, queues: Sequence[str], *, owner: str, now: int, lease: int, limit: int) -> list[ClaimedTask]:
+        """Lease up to ``limit`` runs that are due, from the queues in their order."""
+        with self.transaction() as tx:
+            tx.rows("promote_due", now=now, limit=_PROMOTE)
+            runs: list[Run] = []
+            for queue in queues:
+                left = limit - len(runs)
+                if left <= 0:
+                    break
+                rows = tx.rows(
+                    "claim_tasks", queue=queue, owner=owner, now=now, lease=lease, lease_until=now + lease, limit=left
+                )
+                runs += sorted(map(to_run, rows), key=lambda run: (run.priority, run.run_id))
+            if runs:
+                tx.many(
+                    "insert_attempt",
+                    [
+                        {
+                            "run_id": run.run_id,
+                            "lease_epoch": run.lease_epoch,
+                            "attempt": run.attempt,
+                            "owner": owner,
+                            "now": now,
+                        }
+                        for run in runs
+                    ],
+                )
+            return [ClaimedTask(run, self._payload(tx, run.run_id)) for run in runs]
+
+    def _payload(self, tx: Transaction, run_id: str) -> RunPayload:
+        return RunPayload(*tx.rows("get_run_payload", run_id=run_id)[0])
+
+    def next_due(self) -> int | None:
+        """Return when the earliest waiting run becomes due, or None."""
+        due = self._rows("next_due")[0][0]
+        return None if due is None else int(due)
+
+    def release_task(
+        self, run_id: str, lease_epoch: int, *, now: int, available_at: int | None, reason: tuple[str, str]
+    ) -> bool:
+        """Give a run back to its queue unfinished; return whether the lease was still held."""
+        with self.transaction() as tx:
+            released = tx.execute("release_run", run_id=run_id, lease_epoch=lease_epoch, available_at=available_at)
+            if released:
+                self._close(tx, run_id, now, reason)
+                if available_at is None:
+                    tx.notify(TASKS)
+        return bool(released)
+
+    def _close(self, tx: Transaction, run_id: str, now: int, reason: tuple[str, str]) -> None:
+        told = {"run_id": run_id, "now": now, "error_type": reason[0], "error_message": reason[1]}
+        tx.execute("close_attempts", **told)
+        tx.execute("cancel_open_steps", **told)
+
+    def adopt_definition(
+        self, run_id: str, lease_epoch: int, *, hash_: str, workflow: str, document: str, now: int
+    ) -> None:
+        """Note the definition that a run which never started is going to run with."""
+        with self.transaction() as tx:
+            tx.execute("insert_definition", hash=hash_, workflow=workflow, document=document, now=now)
+            tx.execute("adopt_definition", run_id=run_id, lease_epoch=lease_epoch, hash=hash_)
+
+    # --- rescuing ----------------------------------------------------------------------------
+
+    def rescue_tasks(
+        self, *, now: int, limit: int, max_rescues: int, owner_gone: str | None, reason: tuple[str, str]
+    ) -> list[Rescued]:
+        """Return runs to their queues whose lease ran out, or whose owner is known to be gone.
+
+        A run that was rescued ``max_rescues`` times without a newly completed step in between fails.
+        """
+        rescued = []
+        with self.transaction() as tx:
+            rows = tx.rows("list_expired_leases", now=now, owner_gone=owner_gone or "", limit=limit)
+            for run in map(to_run, rows):
+                is_on = tx.rows("has_completed_step", run_id=run.run_id, lease_epoch=run.lease_epoch)
+                rescues = 1 if is_on else run.rescues + 1
+                is_over = rescues > max_rescues
+                given = {
+                    "run_id": run.run_id,
+                    "expected_epoch": run.lease_epoch,
+                    "expected_until": run.lease_until,
+                    "rescues": rescues,
+                }
+                if is_over:
+                    message = (
+                        f"its workers died {rescues} times in a row without completing a step; "
+                        f"mend the step, then `milepost resume {run.run_id}`"
+                    )
+                    done = tx.execute(
+                        "give_up_run", **given, now=now, error_type="RescuesExhausted", error_message=message
+                    )
+                else:
+                    done = tx.execute("rescue_run", **given)
+                if done:
+                    self._close(tx, run.run_id, now, reason)
+                    rescued.append(Rescued(run.run_id, run.lease_owner or "", is_over=is_over))
+            if any(not one.is_over for one in rescued):
+                tx.notify(TASKS)
+        return rescued
+
+    def heartbeat_owner(self, owner: str, *, now: int, lease: int) -> set[tuple[str, int]]:
+        """Extend every lease of an owner by one statement; return (run_id, lease_epoch) of those it still has."""
+        with self.transaction() as tx:
+            return {
+                (run_id, epoch)
+                for run_id, epoch in tx.rows(
+                    "heartbeat_owner", owner=owner, now=now, lease=lease, lease_until=now + lease
+                )
+            }
+
+    def list_owners(self) -> list[str]:
+        """Return who holds leases of queued runs."""
+        return [owner for (owner,) in self._rows("list_owners")]
+
+    # --- workers -----------------------------------------------------------------------------
+
+    def register_worker(self, worker: WorkerInfo, *, owner_gone: str | None) -> WorkerInfo | None:
+        """Enter a worker; return the live worker that has this id already, or None when it was entered.
+
+        ``owner_gone`` names a former holder of the id that is known to be dead.
+        """
+        with self.transaction() as tx:
+            entered = tx.execute(
+                "insert_worker",
+                worker_id=worker.worker_id,
+                owner=worker.owner,
+                queues=json.dumps(worker.queues),
+                workflows=json.dumps(worker.workflows),
+                concurrency=worker.concurrency,
+                lease=worker.lease,
+                now=worker.started_at,
+                owner_gone=owner_gone or "",
+            )
+            return None if entered else _worker(tx.rows("get_worker", worker_id=worker.worker_id)[0])
+
+    def get_worker(self, worker_id: str) -> WorkerInfo | None:
+        """Return a worker, or None."""
+        rows = self._rows("get_worker", worker_id=worker_id)
+        return _worker(rows[0]) if rows else None
+
+    def heartbeat_worker(self, worker_id: str, owner: str, now: int) -> bool:
+        """Say that a worker lives; return whether it is still entered."""
+        with self.transaction() as tx:
+            return bool(tx.execute("heartbeat_worker", worker_id=worker_id, owner=owner, now=now))
+
+    def stop_worker(self, worker_id: str, owner: str, now: int) -> None:
+        """Note that a worker has ended."""
+        with self.transaction() as tx:
+            tx.execute("stop_worker", worker_id=worker_id, owner=owner, now=now)
+
+    def list_workers(self) -> list[WorkerInfo]:
+        """Return every worker that is remembered, oldest first."""
+        return [_worker(row) for row in self._rows("list_workers")]
+
+    def list_owned(self, owner: str) -> list[Run]:
+        """Return the runs that an owner executes."""
+        return [to_run(row) for row in self._rows("list_owned", owner=owner)]
+
+    def delete_workers(self, before: int) -> int:
+        """Forget workers that were last heard of before a time; return how many."""
+        with self.transaction() as tx:
+            return tx.execute("delete_workers", before=before)
+
+    # --- queues ------------------------------------------------------------------------------
+
+    def pause_queue(self, name: str, now: int) -> None:
+        """Let nothing be claimed from a queue."""
+        with self.transaction() as tx:
+            tx.execute("pause_queue", name=name, now=now)
+
+    def resume_queue(self, name: str) -> bool:
+        """Let a queue's tasks be claimed again; return whether it was paused."""
+        with self.transaction() as tx:
+            resumed = tx.execute("resume_queue", name=name)
+            if resumed:
+                tx.notify(TASKS)
+        return bool(resumed)
+
+    def list_queues(self) -> list[QueueInfo]:
+        """Return every queue that holds unfinished tasks or is paused, by name."""
+        counts: dict[str, dict[str, tuple[int, int]]] = {}
+        for queue, status, count, oldest in self._rows("count_tasks"):
+            counts.setdefault(queue, {})[status] = (count, oldest)
+        paused = dict(self._rows("list_paused"))
+        nothing = (0, None)
+        return [
+            QueueInfo(
+                name=name,
+                pending=counts.get(name, {}).get("pending", nothing)[0],
+                running=counts.get(name, {}).get("running", nothing)[0],
+                suspended=counts.get(name, {}).get("suspended", nothing)[0],
+                oldest_at=counts.get(name, {}).get("pending", nothing)[1],
+                paused_at=paused.get(name),
+            )
+            for name in sorted({*counts, *paused})
+        ]
+
+
+_PROMOTE: Final = 500  # runs that one claim makes ready
+
+
+def _worker(row: tuple[Any, ...]) -> WorkerInfo:
+    worker_id, owner, queues, workflows, *rest = row
+    return WorkerInfo(worker_id, owner, tuple(json.loads(queues)), tuple(json.loads(workflows)), *rest)

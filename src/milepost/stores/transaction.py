@@ -1,0 +1,61 @@
+"""What a verb sees of a transaction: named statements, whatever the dialect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Final, Protocol, TypeVar
+
+__all__ = ["TASKS", "Transacting", "Transaction"]
+
+TASKS: Final = "tasks"  # the topic that workers wait for
+
+T = TypeVar("T")
+
+
+class Transaction(Protocol):
+    """Runs named statements inside one transaction."""
+
+    def execute(self, statement: str, /, **parameters: Any) -> int:
+        """Run a statement and return how many rows it changed."""
+        ...
+
+    def rows(self, statement: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
+        """Run a statement and return its rows."""
+        ...
+
+    def many(self, statement: str, parameters: Iterable[Mapping[str, Any]], /) -> int:
+        """Run a statement once for each set of parameters; return how many rows changed in all."""
+        ...
+
+    def write_rows(self, statement: str, rows: Sequence[tuple[Any, ...]], /) -> int:
+        """Run a statement that is bound from rows of its type, once for each; return how many rows changed."""
+        ...
+
+    def lock(self, name: str, /) -> None:
+        """Hold a lock of this name until the transaction ends, where writers do not exclude each other anyway."""
+        ...
+
+    def lock_table(self, name: str, /) -> None:
+        """Keep other writers out of a table until the transaction ends, where they are not out anyway."""
+        ...
+
+    def notify(self, topic: str, /) -> None:
+        """Wake those who wait for the topic, once the transaction is committed."""
+        ...
+
+
+class Transacting:
+    """What the groups of verbs ask of a dialect."""
+
+    def transaction(self, conn: Any = None) -> AbstractContextManager[Transaction]:
+        """Open a transaction; with ``conn``, join the caller's and neither begin nor commit it."""
+        raise NotImplementedError
+
+    def _rows(self, statement: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
+        """Run a named statement outside any transaction and return its rows."""
+        raise NotImplementedError(statement)
+
+    def patiently(self, action: Callable[[], T]) -> T:
+        """Perform work that may be repeated, again while the database is out of reach."""
+        return action()

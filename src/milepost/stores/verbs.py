@@ -1,0 +1,26 @@
+"""Every verb that is the same in all dialects, and the files that its statements are in."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from milepost.stores.leasing import LeaseVerbs
+from milepost.stores.reading import ReadingVerbs
+from milepost.stores.scheduling import SchedulingVerbs
+from milepost.stores.waiting import WaitingVerbs
+
+__all__ = ["STATEMENT_FILES", "StoreVerbs"]
+
+STATEMENT_FILES: Final = (
+    "writes.sql",
+    "leases.sql",
+    "queue.sql",
+    "waits.sql",
+    "schedules.sql",
+    "reads.sql",
+    "maintenance.sql",
+)
+
+
+class StoreVerbs(ReadingVerbs, LeaseVerbs, SchedulingVerbs, WaitingVerbs):
+    """A store but for how it connects and how it commits what drivers write."""
