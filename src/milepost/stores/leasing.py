@@ -8,7 +8,7 @@ from typing import Final
 from milepost.errors import StoreConflict
 from milepost.model import Run
 from milepost.stores.reading import to_run
-from milepost.stores.transaction import TASKS, Transacting
+from milepost.stores.transaction import TASKS, Transacting, repeatable
 
 __all__ = ["LeaseVerbs"]
 
@@ -18,6 +18,7 @@ _DELETE_ROWS: Final = 20_000  # rows after which a transaction that deletes runs
 class LeaseVerbs(Transacting):
     """Take runs over, keep them, end them from outside, delete them."""
 
+    @repeatable
     def claim_run(
         self,
         run: Run,
@@ -46,6 +47,9 @@ class LeaseVerbs(Transacting):
         }
         with self.transaction() as tx:
             if not tx.execute("claim_run", **parameters):
+                own = [to_run(row) for row in tx.rows("get_run", run_id=run.run_id)]
+                if own and (own[0].lease_owner, own[0].lease_epoch) == (owner, run.lease_epoch + 1):
+                    return own[0]  # this very claim, whose answer was lost
                 raise StoreConflict(
                     f"Run {run.run_id} was taken by somebody else at the same moment. "
                     f"See who holds it: `milepost show {run.run_id}`."
@@ -54,6 +58,7 @@ class LeaseVerbs(Transacting):
                 tx.execute(name, **parameters)
             return to_run(tx.rows("get_run", run_id=run.run_id)[0])
 
+    @repeatable
     def heartbeat(self, owner: str, leases: Sequence[tuple[str, int]], *, now: int, lease: int) -> set[tuple[str, int]]:
         """Extend leases given as (run_id, lease_epoch); return those that were lost."""
         lost = set()
@@ -75,11 +80,13 @@ class LeaseVerbs(Transacting):
         """Return (run_id, lease_epoch) of this owner's runs that somebody asked to cancel."""
         return [(run_id, epoch) for run_id, epoch in self._rows("list_cancel_requests", owner=owner)]
 
+    @repeatable
     def request_cancel(self, run_id: str, now: int) -> bool:
         """Note that a run should stop; return whether it was still open."""
         with self.transaction() as tx:
             return bool(tx.execute("request_cancel", run_id=run_id, now=now))
 
+    @repeatable
     def cancel_unowned(self, run: Run, now: int, reason: tuple[str, str]) -> bool:
         """End a run that nobody executes; return whether it was still as it was read."""
         parameters = {
@@ -96,6 +103,7 @@ class LeaseVerbs(Transacting):
                 tx.execute("cancel_open_steps", **parameters)
         return is_ended
 
+    @repeatable
     def delete_runs(self, before: int, limit: int) -> int:
         """Delete up to ``limit`` runs that finished before a time, each with all that belongs to it."""
         deleted = rows = 0
@@ -113,6 +121,7 @@ class LeaseVerbs(Transacting):
                 tx.execute("delete_unused_definitions")
         return deleted
 
+    @repeatable
     def wake_workers(self) -> None:
         """Tell workers to look at their queues."""
         with self.transaction() as tx:

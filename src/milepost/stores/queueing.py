@@ -10,7 +10,7 @@ from milepost.errors import RunExists
 from milepost.model import QueueInfo, Run, RunPayload, WorkerInfo
 from milepost.store import ClaimedTask, NewTask, Rescued, Submitted
 from milepost.stores.reading import to_run
-from milepost.stores.transaction import TASKS, Transacting, Transaction
+from milepost.stores.transaction import TASKS, Transacting, Transaction, repeatable
 
 __all__ = ["QueueVerbs"]
 
@@ -20,6 +20,7 @@ class QueueVerbs(Transacting):
 
     # --- submitting --------------------------------------------------------------------------
 
+    @repeatable
     def submit_tasks(self, tasks: Sequence[NewTask], *, conn: Any = None) -> list[Submitted]:
         """Put runs into queues; a used idempotency key gives back the run that has it."""
         with self.transaction(conn) as tx:
@@ -41,6 +42,9 @@ class QueueVerbs(Transacting):
         return self._find_submitted(tx, task)
 
     def _find_submitted(self, tx: Transaction, task: NewTask) -> Submitted:
+        own = tx.rows("get_run", run_id=task.run_id)
+        if own and (run := to_run(own[0])).created_at == task.now and run.workflow == task.workflow:
+            return Submitted(task.run_id, is_new=True)  # this very submission, whose answer was lost
         found = None
         if task.idempotency_key is not None:
             found = tx.rows("get_run_by_key", queue=task.queue, idempotency_key=task.idempotency_key)
@@ -53,6 +57,7 @@ class QueueVerbs(Transacting):
 
     # --- claiming ----------------------------------------------------------------------------
 
+    @repeatable
     def claim_tasks(self, queues: Sequence[str], *, owner: str, now: int, lease: int, limit: int) -> list[ClaimedTask]:
         """Lease up to ``limit`` runs that are due, from the queues in their order."""
         with self.transaction() as tx:
@@ -90,6 +95,7 @@ class QueueVerbs(Transacting):
         due = self._rows("next_due")[0][0]
         return None if due is None else int(due)
 
+    @repeatable
     def release_task(
         self, run_id: str, lease_epoch: int, *, now: int, available_at: int | None, reason: tuple[str, str]
     ) -> bool:
@@ -107,6 +113,7 @@ class QueueVerbs(Transacting):
         tx.execute("close_attempts", **told)
         tx.execute("cancel_open_steps", **told)
 
+    @repeatable
     def adopt_definition(
         self, run_id: str, lease_epoch: int, *, hash_: str, workflow: str, document: str, now: int
     ) -> None:
@@ -117,6 +124,7 @@ class QueueVerbs(Transacting):
 
     # --- rescuing ----------------------------------------------------------------------------
 
+    @repeatable
     def rescue_tasks(
         self, *, now: int, limit: int, max_rescues: int, owner_gone: str | None, reason: tuple[str, str]
     ) -> list[Rescued]:
@@ -154,6 +162,7 @@ class QueueVerbs(Transacting):
                 tx.notify(TASKS)
         return rescued
 
+    @repeatable
     def heartbeat_owner(self, owner: str, *, now: int, lease: int) -> set[tuple[str, int]]:
         """Extend every lease of an owner by one statement; return (run_id, lease_epoch) of those it still has."""
         with self.transaction() as tx:
@@ -170,6 +179,7 @@ class QueueVerbs(Transacting):
 
     # --- workers -----------------------------------------------------------------------------
 
+    @repeatable
     def register_worker(self, worker: WorkerInfo, *, owner_gone: str | None) -> WorkerInfo | None:
         """Enter a worker; return the live worker that has this id already, or None when it was entered.
 
@@ -194,11 +204,13 @@ class QueueVerbs(Transacting):
         rows = self._rows("get_worker", worker_id=worker_id)
         return _worker(rows[0]) if rows else None
 
+    @repeatable
     def heartbeat_worker(self, worker_id: str, owner: str, now: int) -> bool:
         """Say that a worker lives; return whether it is still entered."""
         with self.transaction() as tx:
             return bool(tx.execute("heartbeat_worker", worker_id=worker_id, owner=owner, now=now))
 
+    @repeatable
     def stop_worker(self, worker_id: str, owner: str, now: int) -> None:
         """Note that a worker has ended."""
         with self.transaction() as tx:
@@ -212,6 +224,7 @@ class QueueVerbs(Transacting):
         """Return the runs that an owner executes."""
         return [to_run(row) for row in self._rows("list_owned", owner=owner)]
 
+    @repeatable
     def delete_workers(self, before: int) -> int:
         """Forget workers that were last heard of before a time; return how many."""
         with self.transaction() as tx:
@@ -219,11 +232,13 @@ class QueueVerbs(Transacting):
 
     # --- queues ------------------------------------------------------------------------------
 
+    @repeatable
     def pause_queue(self, name: str, now: int) -> None:
         """Let nothing be claimed from a queue."""
         with self.transaction() as tx:
             tx.execute("pause_queue", name=name, now=now)
 
+    @repeatable
     def resume_queue(self, name: str) -> bool:
         """Let a queue's tasks be claimed again; return whether it was paused."""
         with self.transaction() as tx:

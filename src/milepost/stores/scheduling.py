@@ -9,7 +9,7 @@ from milepost.model import Run, Schedule
 from milepost.store import NewTask, Submitted
 from milepost.stores.queueing import QueueVerbs
 from milepost.stores.reading import to_run
-from milepost.stores.transaction import TASKS
+from milepost.stores.transaction import TASKS, repeatable
 
 __all__ = ["SCHEDULE_COLUMNS", "SchedulingVerbs"]
 
@@ -19,6 +19,7 @@ SCHEDULE_COLUMNS = ", ".join(Schedule.__dataclass_fields__)
 class SchedulingVerbs(QueueVerbs):
     """Keep schedules, and fire each tick once."""
 
+    @repeatable
     def insert_schedule(self, schedule: Schedule, definition: str | None) -> bool:
         """Add a schedule; return False where one of its name exists."""
         with self.transaction() as tx:
@@ -54,6 +55,7 @@ class SchedulingVerbs(QueueVerbs):
         tick = self._rows("next_schedule_at")[0][0]
         return None if tick is None else int(tick)
 
+    @repeatable
     def fire_schedule(self, schedule: Schedule, next_at: int | None, tasks: Sequence[NewTask]) -> list[Submitted]:
         """Move a schedule on from the tick that was read and submit its runs, in one transaction.
 
@@ -69,16 +71,19 @@ class SchedulingVerbs(QueueVerbs):
                 tx.notify(TASKS)
         return outcomes
 
+    @repeatable
     def pause_schedule(self, name: str, now: int) -> bool:
         """Let a schedule fire no more; return whether it was active."""
         with self.transaction() as tx:
             return bool(tx.execute("pause_schedule", name=name, now=now))
 
+    @repeatable
     def resume_schedule(self, name: str, next_at: int | None) -> bool:
         """Let a paused schedule fire again from a tick on; return whether it was paused."""
         with self.transaction() as tx:
             return bool(tx.execute("resume_schedule", name=name, next_at=next_at))
 
+    @repeatable
     def delete_schedule(self, name: str) -> bool:
         """Remove a schedule; its runs stay. Return whether it existed."""
         with self.transaction() as tx:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, ParamSpec, Protocol, TypeVar, cast
 
-__all__ = ["TASKS", "Transacting", "Transaction"]
+__all__ = ["TASKS", "Transacting", "Transaction", "repeatable"]
 
 TASKS: Final = "tasks"  # the topic that workers wait for
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -43,6 +45,24 @@ class Transaction(Protocol):
     def notify(self, topic: str, /) -> None:
         """Wake those who wait for the topic, once the transaction is committed."""
         ...
+
+
+def repeatable(verb: Callable[P, T]) -> Callable[P, T]:
+    """Let a verb be done once more where the database was lost on the way.
+
+    A commit whose answer was lost may have gone through, so only verbs that may be repeated bear this mark:
+    each is guarded by what it expects, or finds what it did. Inside a caller's own transaction (``conn=``)
+    nothing is repeated: that is the caller's decision.
+    """
+
+    @functools.wraps(verb)
+    def perform(*args: P.args, **kwargs: P.kwargs) -> T:
+        if kwargs.get("conn") is not None:
+            return verb(*args, **kwargs)
+        store: Any = args[0]
+        return cast("T", store.patiently(lambda: verb(*args, **kwargs)))
+
+    return perform
 
 
 class Transacting:

@@ -12,7 +12,7 @@ from typing import Any
 from milepost.errors import LeaseLost
 from milepost.model import Event, Wait
 from milepost.store import NewWait
-from milepost.stores.transaction import TASKS, Transacting, Transaction
+from milepost.stores.transaction import TASKS, Transacting, Transaction, repeatable
 
 __all__ = ["WaitingVerbs"]
 
@@ -20,6 +20,7 @@ __all__ = ["WaitingVerbs"]
 class WaitingVerbs(Transacting):
     """Emit events, register waits, suspend runs."""
 
+    @repeatable
     def emit_event(self, scope: str, name: str, payload: str, now: int, *, conn: Any = None) -> bool:
         """Record an event and wake who waits for it; return False where it was emitted before.
 
@@ -28,7 +29,9 @@ class WaitingVerbs(Transacting):
         with self.transaction(conn) as tx:
             tx.lock(_event_lock(scope, name))
             if not tx.execute("insert_event", scope=scope, name=name, payload=payload, now=now):
-                return False
+                # Emitted before; or by this very call, whose answer was lost.
+                first = Event(*tx.rows("get_event", scope=scope, name=name)[0])
+                return (first.emitted_at, first.payload) == (now, payload)
             woken = tx.rows("resolve_event_waits", scope=scope, name=name, payload=payload, now=now)
             for (run_id,) in woken:
                 tx.execute("wake_run", run_id=run_id, now=now)
@@ -47,6 +50,7 @@ class WaitingVerbs(Transacting):
         rows = self._rows("list_events", scope=scope, prefix=prefix, prefix_end=end, limit=limit)
         return [Event(*row) for row in rows]
 
+    @repeatable
     def register_waits(self, waits: Sequence[NewWait], now: int) -> list[Wait]:
         """Note what a run begins to wait for; what has happened already is resolved at once.
 
@@ -79,6 +83,7 @@ class WaitingVerbs(Transacting):
                 rows = tx.rows("get_wait", run_id=wait.run_id, label=wait.label)
         return Wait(*rows[0])
 
+    @repeatable
     def resolve_due_waits(self, run_id: str, now: int) -> list[Wait]:
         """Resolve the waits of a run whose time has come; return all of its waits."""
         with self.transaction() as tx:
@@ -89,6 +94,7 @@ class WaitingVerbs(Transacting):
         """Return what a run waits or waited for, oldest first."""
         return [Wait(*row) for row in self._rows("list_waits", run_id=run_id)]
 
+    @repeatable
     def suspend_run(self, run_id: str, lease_epoch: int, *, seen: int, now: int) -> None:
         """Give a run's lease up until one of its waits is resolved.
 
@@ -104,6 +110,9 @@ class WaitingVerbs(Transacting):
         with self.transaction() as tx:
             tx.rows("lock_waits", run_id=run_id)
             if not tx.execute("suspend_run", run_id=run_id, lease_epoch=lease_epoch, seen=seen, now=now):
+                fence = tx.rows("get_fence", run_id=run_id)
+                if fence and fence[0][:2] in {("suspended", lease_epoch), ("pending", lease_epoch)}:
+                    return  # this very call, whose answer was lost
                 raise LeaseLost(run_id, lease_epoch)
             tx.execute(
                 "end_attempt",
@@ -116,6 +125,7 @@ class WaitingVerbs(Transacting):
             )
             tx.notify(TASKS)
 
+    @repeatable
     def delete_events(self, before: int) -> int:
         """Delete events emitted before a time that no unfinished task of their queue may still ask for."""
         with self.transaction() as tx:
