@@ -220,11 +220,21 @@ def test_a_claim_of_a_run_that_changed_since_it_was_read_is_refused(store: Store
     seen = get(store)
     claim(store, seen)
     with pytest.raises(StoreConflict, match="Run run was taken by somebody else"):
-        claim(store, seen)
+        claim(store, seen, owner="a third")
     stand(store, write(epoch=2, end=completed()))
     with pytest.raises(StoreConflict):
         claim(store, seen)
     assert get(store).status == RunStatus.COMPLETED
+    assert len(store.list_attempts("run")) == 2
+
+
+def test_the_same_claim_once_more_is_the_claim_that_stands(store: Store) -> None:
+    stand(store, new_run())
+    seen = get(store)
+    first = claim(store, seen)
+    assert claim(store, seen) == first  # its answer was lost on the way
+    with pytest.raises(StoreConflict):
+        claim(store, seen, now=NOW + 101, lease_until=NOW + 101 + LEASE)  # another claim by the same owner
     assert len(store.list_attempts("run")) == 2
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from milepost.errors import StoreConflict
-from milepost.model import Run
+from milepost.model import Attempt, Run
 from milepost.stores.reading import to_run
 from milepost.stores.transaction import TASKS, Transacting, repeatable
 
@@ -47,9 +47,14 @@ class LeaseVerbs(Transacting):
         }
         with self.transaction() as tx:
             if not tx.execute("claim_run", **parameters):
-                own = [to_run(row) for row in tx.rows("get_run", run_id=run.run_id)]
-                if own and (own[0].lease_owner, own[0].lease_epoch) == (owner, run.lease_epoch + 1):
-                    return own[0]  # this very claim, whose answer was lost
+                claims = [Attempt(*row) for row in tx.rows("list_attempts", run_id=run.run_id)]
+                if claims and (claims[-1].lease_epoch, claims[-1].owner, claims[-1].started_at, claims[-1].status) == (
+                    run.lease_epoch + 1,
+                    owner,
+                    now,
+                    "running",
+                ):
+                    return to_run(tx.rows("get_run", run_id=run.run_id)[0])  # this very claim, whose answer was lost
                 raise StoreConflict(
                     f"Run {run.run_id} was taken by somebody else at the same moment. "
                     f"See who holds it: `milepost show {run.run_id}`."
