@@ -7,10 +7,10 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from datetime import datetime, timedelta
-from types import ModuleType
 from typing import Any, overload
 
 from milepost.dag.build import Built, NodeSpec, build
+from milepost.dag.place import find_target, lasting_target
 from milepost.dag.submitting import Submitting
 from milepost.dag.waits import EVENT, SLEEP
 from milepost.errors import ConfigurationError, GraphError
@@ -333,8 +333,9 @@ class Dag(Submitting):
             executor: Where bodies of sync steps run; threads if left out.
             durability: ``"power"`` (default) or ``"process"``, where the ledger is opened here.
             tags: Plain JSON data kept with the run.
-            target: Where ``milepost resume`` finds this Dag again, such as ``file.py:dag``; found
-                by itself where the Dag is a module's variable.
+            target: Where ``milepost resume`` finds this Dag again: ``file.py:dag``, or ``file.py:build``
+                for a function without required parameters that returns it. Found by itself where
+                the Dag is a variable that importing its file makes.
             on_start: Called once with the live progress before the first step.
             more_inputs: The inputs by name.
 
@@ -354,7 +355,7 @@ class Dag(Submitting):
             executor=executor,
             durability=durability,
             tags=tags,
-            target=target or self._locate(),
+            target=self._locate(target),
             on_start=on_start,
         )
         return run_graph(built.graph, values, "dag", options)
@@ -383,7 +384,7 @@ class Dag(Submitting):
             executor=executor,
             durability=durability,
             tags=tags,
-            target=target or self._locate(),
+            target=self._locate(target),
             on_start=on_start,
         )
         return await run_graph_async(built.graph, values, "dag", options)
@@ -422,7 +423,7 @@ class Dag(Submitting):
             max_concurrency=max_concurrency,
             executor=executor,
             durability=durability,
-            target=target,
+            target=lasting_target(target),
             on_start=on_start,
         )
         return resume_graph(self.build(), run_id, options)
@@ -444,21 +445,14 @@ class Dag(Submitting):
             max_concurrency=max_concurrency,
             executor=executor,
             durability=durability,
-            target=target,
+            target=lasting_target(target),
             on_start=on_start,
         )
         return await resume_graph_async(self.build(), run_id, options)
 
-    def _locate(self) -> str | None:
-        """Return ``file.py:name`` where this Dag is a variable of the module that made it."""
-        module = sys.modules.get(self._module)
-        file = getattr(module, "__file__", None)
-        if not isinstance(module, ModuleType) or not file or not os.path.isfile(file):
-            return None  # made in a shell, or read from stdin, whose __file__ is "<stdin>"
-        for name, value in list(vars(module).items()):
-            if value is self and name.isidentifier():
-                return f"{os.path.abspath(file)}:{name}"
-        return None
+    def _locate(self, target: str | None = None) -> str | None:
+        """Return where this Dag is found again: the place that the caller named, else one that leads here."""
+        return lasting_target(target) or find_target(self, self._module)
 
 
 def _unwrap(value: Any) -> Any:

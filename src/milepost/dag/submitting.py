@@ -30,7 +30,7 @@ class Submitting:
     def _build(self) -> Built:
         raise NotImplementedError
 
-    def _locate(self) -> str | None:
+    def _locate(self, target: str | None = None) -> str | None:
         raise NotImplementedError
 
     def submit(
@@ -98,7 +98,7 @@ class Submitting:
             retry=retry,
             run_id=run_id,
             created_by=created_by,
-            target=target or self._locate(),
+            target=self._locate(target),
         )
         return self._submit([inputs or {}], ledger, options, conn)[0]
 
