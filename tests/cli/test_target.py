@@ -133,6 +133,61 @@ def test_what_is_no_dag_is_refused_by_its_type(place):
         load_target("flow_i.py:x")
 
 
+FACTORY = """
+from milepost import Dag
+
+def build(name: str = "built"){0}:
+    print("building")
+    dag = Dag(name)
+    dag.node(abs, x=1)
+    return dag
+"""
+
+
+@pytest.mark.parametrize("promise", ["", " -> Dag", " -> 'Dag'", " -> 'NotKnownHere'", " -> Dag | None", " -> object"])
+def test_a_function_that_returns_a_dag_is_called(place, capsys, promise):
+    place.write("flow_j.py", FACTORY.format(promise))
+    found = load_target("flow_j.py:build")
+    assert (found.dag.name, found.text) == ("built", f"{place.folder}/flow_j.py:build")
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "building\n")
+
+
+@pytest.mark.parametrize(
+    ("source", "complaint"),
+    [
+        ("def build(n, m=1, *, k): ...", "'build' in 'flow_k.py' needs 'n', 'k'; as a target, a function is called"),
+        ("def build() -> int: open('called', 'w')", "'build' in 'flow_k.py' is a function that returns no Dag."),
+        ("def build() -> None: open('called', 'w')", "'build' in 'flow_k.py' is a function that returns no Dag."),
+        ("async def build(): open('called', 'w')", "'build' in 'flow_k.py' is a function that returns no Dag."),
+        ("@step\ndef build(): open('called', 'w')", "'build' in 'flow_k.py' is of type Step, not a Dag."),
+        ("class build:\n    def __init__(self): open('called', 'w')", "'build' in 'flow_k.py' is of type type, not a"),
+        ("def build(): return 5", "'build' in 'flow_k.py' returned int, not a Dag."),
+        ("def build():\n    return 1 / 0", "'flow_k.py:build' cannot be loaded: flow_k.py:4: ZeroDivisionError"),
+        ("def build(): raise SystemExit(3)", "'flow_k.py:build' cannot be loaded: flow_k.py:3: SystemExit: 3."),
+    ],
+)
+def test_a_function_that_makes_no_dag_is_refused_and_not_called_where_that_is_certain(place, source, complaint):
+    place.write("flow_k.py", f"from milepost import step\n\n{source}\n")
+    with pytest.raises(ConfigurationError) as caught:
+        load_target("flow_k.py:build")
+    assert complaint in str(caught.value)
+    assert not (place.folder / "called").exists()
+
+
+def test_a_run_of_a_dag_that_a_function_builds_is_resumed_by_the_function(place):
+    place.write(
+        "flow_l.py",
+        "import os\nfrom milepost import Dag\n\n"
+        "def work():\n    if not os.path.exists('mended'): raise OSError('broken')\n\n"
+        "def build():\n    dag = Dag('built')\n    dag.node(work)\n    return dag\n",
+    )
+    assert place.run("run", "flow_l.py:build", "--run-id", "r1").exit_code == 1
+    place.write("mended", "")
+    assert place.run("graph", "flow_l.py:build").stdout == "built\n  work\n"
+    assert place.run("resume", "r1").exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("text", "expected"), [("a.py:b", True), ("m:d", True), ("a.py", True), ("a/b", True), ("r1", False)]
 )

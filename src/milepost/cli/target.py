@@ -1,5 +1,7 @@
 """From a target such as ``pkg.mod:dag`` or ``file.py:dag`` to the Dag itself.
 
+A target may also name a function without required parameters that returns a Dag.
+
 A file is imported as its module would be: under its dotted name where it lies in a package (folders with
 an ``__init__.py``), else under its own name, with the folder it is found from first on ``sys.path``, as
 ``python file.py`` has it. So the classes of stored values are found again whichever way a run was started.
@@ -9,11 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import inspect
 import os
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -46,7 +49,7 @@ def load_target(text: str) -> Target:
 
     Raises:
         TargetNotFound: There is no such file, module or variable.
-        ConfigurationError: The module cannot be imported, or what bears the name is no Dag.
+        ConfigurationError: The module cannot be imported, or what bears the name neither is a Dag nor makes one.
     """
     place, colon, name = text.rpartition(":")
     if not colon or (os.name == "nt" and len(place) == 1):
@@ -57,8 +60,8 @@ def load_target(text: str) -> Target:
     # What the user's module prints must not get between the lines, or into the JSON, on stdout.
     with contextlib.redirect_stdout(sys.stderr):
         module = _import_file(place) if is_file else _import_module(place)
-    alias_main(module.__name__)
-    dag, name = _find_dag(module, name, place)
+        alias_main(module.__name__)
+        dag, name = _find_dag(module, name, place)
     return Target(dag, f"{_lasting(module, place, is_file=is_file)}:{name}")
 
 
@@ -186,7 +189,10 @@ def _find_dag(module: ModuleType, name: str, place: str) -> tuple[Dag, str]:
             (key,) = distinct.values()
             return dags[key], key
         if not dags:
-            raise TargetNotFound(f"{place!r} has no Dag at the top of the module. Make one: dag = Dag(...).")
+            raise TargetNotFound(
+                f"{place!r} has no Dag at the top of the module. Make one: dag = Dag(...); or name a function "
+                f"that returns one: {place}:build."
+            )
         raise TargetNotFound(f"{place!r} has several Dags: {_listed(place, dags)}. Name one of them.")
     value: Any = module
     for part in name.split("."):
@@ -194,10 +200,38 @@ def _find_dag(module: ModuleType, name: str, place: str) -> tuple[Dag, str]:
         if value is None:
             known = f" It has: {_listed(place, dags)}." if dags else " It has no Dag at the top of the module."
             raise TargetNotFound(f"{place!r} has no {name!r}.{did_you_mean(name, dags) or known}")
-    if not isinstance(value, Dag):
-        near = f" Its Dags: {_listed(place, dags)}." if dags else " Make one: dag = Dag(...)."
+    if isinstance(value, Dag):
+        return value, name
+    near = f" Its Dags: {_listed(place, dags)}." if dags else " Make one: dag = Dag(...)."
+    if not inspect.isroutine(value):
         raise ConfigurationError(f"{name!r} in {place!r} is of type {type(value).__name__}, not a Dag.{near}")
-    return value, name
+    return _build_dag(value, name, place, near), name
+
+
+def _build_dag(factory: Callable[[], Any], name: str, place: str, near: str) -> Dag:
+    """Call a function that returns a Dag. One that cannot be such a function is not called."""
+    try:
+        signature = inspect.signature(factory, eval_str=True)
+    except (NameError, TypeError, ValueError):
+        signature = inspect.Signature()  # annotations nobody can look up, or a function in C
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    required = [p.name for p in signature.parameters.values() if p.default is p.empty and p.kind not in variadic]
+    if required:
+        raise ConfigurationError(
+            f"{name!r} in {place!r} needs {', '.join(map(repr, required))}; as a target, a function is called without "
+            "arguments. Give its parameters defaults, or name a function that calls it."
+        )
+    promised = signature.return_annotation
+    is_other = isinstance(promised, type) and not (issubclass(promised, Dag) or issubclass(Dag, promised))
+    if promised is None or (is_other and promised is not signature.empty) or inspect.iscoroutinefunction(factory):
+        raise ConfigurationError(f"{name!r} in {place!r} is a function that returns no Dag.{near}")
+    try:
+        dag = factory()
+    except (Exception, SystemExit) as error:
+        raise _broken(f"{place}:{name}", error) from error
+    if not isinstance(dag, Dag):
+        raise ConfigurationError(f"{name!r} in {place!r} returned {type(dag).__name__}, not a Dag.{near}")
+    return dag
 
 
 def _listed(place: str, names: Iterable[str]) -> str:
