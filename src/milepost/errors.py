@@ -260,9 +260,16 @@ class RunFailed(MilepostError):
     """A run ended as failed; ``__cause__`` is the step's own exception where this process saw it."""
 
     def __init__(
-        self, run_id: str, label: str | None, error_type: str | None, message: str | None, traceback: str = ""
+        self,
+        run_id: str,
+        label: str | None,
+        error_type: str | None,
+        message: str | None,
+        traceback: str = "",
+        *,
+        again: str | None = None,
     ) -> None:
-        """Build the sentence from the first failure of the run."""
+        """Build the sentence from the first failure of the run and what goes on with it."""
         self.run_id = run_id
         self.label = label
         self.error_type = error_type
@@ -272,19 +279,20 @@ class RunFailed(MilepostError):
         told = f"{error_type}: {message}" if message else str(error_type)
         super().__init__(
             f"Run {run_id} failed{where}: {told}{'' if told.endswith(('.', '!', '?')) else '.'} "
-            f"Mend the cause, then go on from the completed steps: `milepost resume {run_id}`."
+            f"Mend the cause, then go on from the completed steps: `{again or f'milepost resume {run_id}'}`."
         )
 
 
 class RunCancelled(MilepostError):
     """A run ended as cancelled, by request or because its process was interrupted."""
 
-    def __init__(self, run_id: str, reason: str | None) -> None:
-        """Build the sentence from the run and what stopped it."""
+    def __init__(self, run_id: str, reason: str | None, *, again: str | None = None) -> None:
+        """Build the sentence from the run, what stopped it and what goes on with it."""
         self.run_id = run_id
         self.reason = reason
         super().__init__(
-            f"Run {run_id} was cancelled ({reason or 'on request'}). Go on with it: `milepost resume {run_id}`."
+            f"Run {run_id} was cancelled ({reason or 'on request'}). "
+            f"Go on with it: `{again or f'milepost resume {run_id}'}`."
         )
 
 

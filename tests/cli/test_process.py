@@ -66,6 +66,24 @@ def test_doctor_finds_a_killed_run_and_says_how_to_go_on(place, held):
     assert "job.py is gone" in place.finish("doctor").stdout
 
 
+def test_a_killed_run_whose_dag_a_function_built_asks_for_the_target_and_goes_on_with_it(place):
+    place.write(
+        "built.py",
+        "import os\nfrom milepost import Dag\n\n"
+        "def work():\n    if not os.path.exists('mended'): os.kill(os.getpid(), 9)\n\n"
+        "def build():\n    dag = Dag('built')\n    dag.node(work)\n    return dag\n\n"
+        "if __name__ == '__main__':\n    build().run(run_id='r1')\n",
+    )
+    subprocess.run([sys.executable, "built.py"], cwd=place.folder, timeout=60)
+    assert "go on with it: milepost" in place.finish("show", "r1").stdout.replace(sys.executable + " -m ", "")
+    assert "resume r1 --target file.py:dag\n" in place.finish("show", "r1").stdout
+    refused = place.finish("resume", "r1")
+    assert refused.returncode == 2
+    assert "Name it with --target file.py:dag, or --target file.py:function" in refused.stderr
+    place.write("mended", "")
+    assert place.finish("resume", "r1", "--target", "built.py:build").returncode == 0
+
+
 def test_resume_all_takes_up_every_run_though_their_files_share_a_name(place, wait_for):
     runs = []
     for folder in ("one", "two"):

@@ -144,7 +144,7 @@ def test_a_run_that_does_not_say_where_its_dag_is_asks_for_it(place):
         ledger.store._writer.execute("UPDATE runs SET status = 'failed'")
     result = place.run("resume", "r1")
     assert result.exit_code == 2
-    assert "Name it with --target file.py:dag." in result.stderr
+    assert "Name it with --target file.py:dag, or --target file.py:function where" in result.stderr
 
 
 def test_resume_all_of_one_run_that_cannot_go_on_fails_as_it_does_among_others(place, wait_for):

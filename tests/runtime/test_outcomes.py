@@ -150,6 +150,34 @@ def test_a_failed_run_is_returned_and_its_result_raises_from_the_steps_own_excep
     assert (stored.error_step, stored.error_type, stored.error_message) == ("bad", "Broken", "the reason")
 
 
+def how_to_go_on(**options: Any) -> str:
+    dag = Dag("failing")
+    dag.node(fail)
+    run = dag.run(run_id="r1", **options)
+    with pytest.raises(RunFailed) as caught:
+        run.result()
+    return str(caught.value).rpartition("go on from the completed steps: ")[2]
+
+
+def test_a_failed_run_says_the_command_line_that_goes_on_with_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MILEPOST_LEDGER", raising=False)
+    assert how_to_go_on(target="job.py:dag") == "`milepost resume r1`."
+    with_ledger = f"--ledger '{tmp_path}/my runs.db'`."
+    assert how_to_go_on(target="job.py:dag", ledger="my runs.db") == f"`milepost resume r1 {with_ledger}"
+    monkeypatch.setenv("MILEPOST_LEDGER", "runs.db")
+    assert how_to_go_on(target="job.py:dag", ledger="runs.db") == "`milepost resume r1`."
+
+
+def test_a_run_that_does_not_know_where_its_dag_is_asks_for_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("MILEPOST_LEDGER", str(tmp_path / "runs.db"))
+    assert how_to_go_on() == "`milepost resume r1 --target file.py:dag`."
+
+
+def test_a_run_in_memory_names_no_command_line_that_could_not_find_it():
+    assert how_to_go_on(ledger=":memory:") == "`dag.resume('r1', ledger=...)`."
+
+
 @pytest.mark.parametrize(
     ("message", "told"),
     [

@@ -25,7 +25,7 @@ def graph(
         str,
         typer.Argument(
             metavar="TARGET|RUN",
-            help="file.py:dag, pkg.mod:dag, a run id, its unique beginning, or `latest`.",
+            help="file.py:dag, pkg.mod:dag, file.py:build, a run id, its unique beginning, or `latest`.",
             show_default=False,
         ),
     ],

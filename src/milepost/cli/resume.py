@@ -28,7 +28,12 @@ def resume(
     every: Annotated[bool, typer.Option("--all", help="Go on with every run whose process died.")] = False,
     target: Annotated[
         str | None,
-        typer.Option("--target", metavar="TARGET", help="Where the Dag is now, if it moved.", show_default=False),
+        typer.Option(
+            "--target",
+            metavar="TARGET",
+            help="Where the Dag is: needed if it moved, or if the run does not say.",
+            show_default=False,
+        ),
     ] = None,
     ledger: LedgerUrl = None,
     durability: Durability = "power",
@@ -65,7 +70,7 @@ def _resume_one(opened: Ledger, run: Run, target: str | None, ledger: str | None
     if place is None:
         raise ConfigurationError(
             f"Run {run.run_id} does not say where its Dag is (it was not a variable of a module). "
-            "Name it with --target file.py:dag."
+            "Name it with --target file.py:dag, or --target file.py:function where a function returns it."
         )
     try:
         found = load_target(place)

@@ -13,7 +13,12 @@ __all__ = ["run"]
 
 def run(
     target: Annotated[
-        str, typer.Argument(metavar="TARGET", help="Where the Dag is: file.py:dag or pkg.mod:dag.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="TARGET",
+            help="Where the Dag is: file.py:dag or pkg.mod:dag; or a function that returns it: file.py:build.",
+            show_default=False,
+        ),
     ],
     inputs: Annotated[
         list[str] | None,

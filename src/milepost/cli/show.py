@@ -124,7 +124,8 @@ def _heading(opened: Ledger, run: Run, picture: Picture, words: list[str], *, is
             yield styled(f"  {title.ljust(8)}  {clip(told, 300)}")
     if is_dead:
         owner = describe_owner(run.lease_owner or "nobody")
-        yield styled(f"  {owner} is gone; go on with it: {command('resume', run.run_id, *words)}", "yellow")
+        place = [] if payload.target else ["--target", "file.py:dag"]
+        yield styled(f"  {owner} is gone; go on with it: {command('resume', run.run_id, *place, *words)}", "yellow")
     elif run.lease_owner is not None:
         asked = ", asked to stop" if run.cancel_requested_at is not None else ""
         yield styled(f"  executed by {describe_owner(run.lease_owner)}{asked}")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
+import os
+import shlex
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
 from milepost.clock import to_datetime
-from milepost.errors import RunCancelled, RunFailed, StepNotFound
-from milepost.ledger import Ledger
+from milepost.errors import MilepostError, RunCancelled, RunFailed, StepNotFound
+from milepost.ledger import Ledger, default_ledger
 from milepost.model import Run
 from milepost.states import RunStatus
 from milepost.store import RunEnd
@@ -140,13 +142,34 @@ class FinishedRun:
         end = self._end
         if end.status == RunStatus.FAILED:
             failed = RunFailed(
-                self.run_id, end.error_step, end.error_type, end.error_message, end.error_traceback or ""
+                self.run_id,
+                end.error_step,
+                end.error_type,
+                end.error_message,
+                end.error_traceback or "",
+                again=self._again(),
             )
             raise failed from self._cause
         if end.status != RunStatus.COMPLETED:
-            raise RunCancelled(self.run_id, end.error_message)
+            raise RunCancelled(self.run_id, end.error_message, again=self._again())
         outputs = dict(self.outputs)
         return next(iter(outputs.values())) if len(outputs) == 1 else outputs
+
+    def _again(self) -> str:
+        """Return the line that goes on with the run: on the command line, or in Python for a ledger in memory."""
+        url = self.ledger.url
+        if url == ":memory:":
+            return f"dag.resume({self.run_id!r}, ledger=...)"
+        words = ["milepost", "resume", self.run_id]
+        try:
+            is_found = self.ledger.get_payload(self.run_id).target is not None
+        except MilepostError:  # the ledger is closed
+            is_found = True
+        if not is_found:
+            words += ["--target", "file.py:dag"]
+        if os.path.realpath(url) != os.path.realpath(default_ledger()):
+            words += ["--ledger", url]
+        return shlex.join(words)
 
     def __repr__(self) -> str:
         """Return id and status."""
