@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 WORKERS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types imports format bench docs clean
+.PHONY: help demo demo-postgres test check lint types imports format bench docs clean
 
 help: ## List what can be made.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ $(VENV)/docs.stamp: pyproject.toml constraints.txt | $(BIN)/python
 
 demo: $(VENV)/run.stamp ## Run the main job: index the standard library, step by step. Kill it, then: .venv/bin/milepost resume --all
 	@$(BIN)/milepost demo
+
+demo-postgres: $(VENV)/test.stamp ## Run the main job through a queue on PostgreSQL with four workers, and kill one.
+	@$(BIN)/python examples/many_workers/demo.py
 
 test: check ## Run every check and every test.
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -q
