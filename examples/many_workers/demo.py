@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "examples"), str(ROOT / "tests" / "support")]
 
 from postgres import PostgresServer  # noqa: E402 - found by the line above
+
 from stdlib_index.job import dag  # noqa: E402
 
 PACKAGES = ("asyncio", "email", "json", "http", "xml", "unittest", "importlib", "multiprocessing", "test", "encodings")
@@ -35,7 +36,7 @@ def start_worker(url: str, number: int) -> subprocess.Popen[bytes]:
     """Start a worker process that knows the main job."""
     target = ROOT / "examples" / "stdlib_index" / "job.py"
     command = [sys.executable, "-m", "milepost", "worker", f"{target}:dag", "--worker-id", f"worker-{number}"]
-    return subprocess.Popen(
+    return subprocess.Popen(  # noqa: S603 - our own command
         [*command, "--concurrency", "2", "--ledger", url], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
 

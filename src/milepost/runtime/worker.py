@@ -43,7 +43,8 @@ __all__ = ["Worker", "Workflow", "new_worker_id"]
 _LOG = logging.getLogger("milepost.worker")
 
 POLL: Final = 1.0  # seconds between looks when nothing wakes the worker
-UNKNOWN_PAUSE: Final = 2.0  # seconds until a run that this worker does not know may be claimed again
+FIRST_PAUSE: Final = 1.0  # seconds until a run that nobody here can execute may be claimed again, doubling up to ...
+LAST_PAUSE: Final = 60.0
 STEPS_PER_RUN: Final = 32  # bodies of one run at once
 
 
@@ -189,7 +190,7 @@ class Worker:
                 continue  # every slot that was asked for is filled: there may be more to do soon
             if until_idle and not claimed and not self._slots:
                 return
-            await self._wait()
+            await self._wait(is_full=len(self._slots) >= self.concurrency)
 
     async def _claim(self, free: int) -> list[ClaimedTask]:
         claim = self.ledger.store.claim_tasks
@@ -202,9 +203,10 @@ class Worker:
             _LOG.warning("no task could be claimed: %s", error)
             return []
 
-    async def _wait(self) -> None:
+    async def _wait(self, *, is_full: bool) -> None:
         assert self._news is not None
-        due = await asyncio.to_thread(self._next_due)
+        # What falls due while every slot is taken has to wait for one: no reason to look.
+        due = None if is_full else await asyncio.to_thread(self._next_due)
         pause = POLL if due is None else min(POLL, max(0.0, (due - self.ledger.clock.now()) / 1e6))
         try:
             async with asyncio.timeout(pause):
@@ -265,7 +267,7 @@ class Worker:
             run.run_id,
             run.lease_epoch,
             now=now,
-            available_at=now + int(UNKNOWN_PAUSE * 1e6),
+            available_at=now + int(min(FIRST_PAUSE * 2 ** min(run.lease_epoch - 1, 10), LAST_PAUSE) * 1e6),
             reason=(kind, message),
         )
 

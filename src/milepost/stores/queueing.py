@@ -103,6 +103,8 @@ class QueueVerbs(Transacting):
         with self.transaction() as tx:
             released = tx.execute("release_run", run_id=run_id, lease_epoch=lease_epoch, available_at=available_at)
             if released:
+                # Put back by one worker after another, it keeps the last of these claims, not thousands.
+                tx.execute("forget_put_backs", run_id=run_id, error_type=reason[0])
                 self._close(tx, run_id, now, reason)
                 if available_at is None:
                     tx.notify(TASKS)

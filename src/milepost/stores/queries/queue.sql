@@ -53,6 +53,12 @@ UPDATE runs
 SET status = 'pending', available_at = :available_at, lease_owner = NULL, lease_until = NULL
 WHERE run_id = :run_id AND lease_epoch = :lease_epoch AND status = 'running';
 
+-- name: forget_put_backs
+DELETE FROM attempts WHERE run_id = :run_id AND status = 'cancelled' AND error_type = :error_type
+    AND NOT EXISTS (
+        SELECT 1 FROM steps WHERE steps.run_id = attempts.run_id AND steps.lease_epoch = attempts.lease_epoch
+    );
+
 -- name: retry_run
 -- This attempt failed and another one is due: the run goes back to its queue.
 UPDATE runs
