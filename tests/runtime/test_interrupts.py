@@ -13,9 +13,9 @@ import pytest
 
 from milepost import Dag, Ledger, RunCancelled, RunStatus, StepContext, StepStatus, step
 from milepost.errors import InvalidTransition, RunNotFound, StepCancelled
-from milepost.runtime import async_driver, cancel_run, sync_driver
-from milepost.runtime.keeper import keeper_of
+from milepost.runtime import async_driver, cancel_run, keeper, sync_driver
 from milepost.runtime.session import RunSession
+from milepost.store import NewRun
 
 PATIENCE = 10.0
 
@@ -244,6 +244,42 @@ def test_an_interrupt_while_outcomes_are_settled_loses_none_of_them(ledger: Ledg
     assert only_run(ledger).status is RunStatus.CANCELLED
 
 
+class InterruptedLock:
+    """A lock whose holder is interrupted as it leaves."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        raise KeyboardInterrupt
+
+
+def test_an_interrupt_while_a_run_is_marked_as_executing_leaves_no_mark(ledger: Ledger, monkeypatch):
+    dag = Dag("one")
+    dag.node(lambda: 1, label="a")
+    with monkeypatch.context() as patch:
+        patch.setattr(keeper, "_lock", InterruptedLock())
+        with pytest.raises(KeyboardInterrupt):
+            dag.run(ledger=ledger, run_id="one")
+    assert dag.run(ledger=ledger, run_id="one").result() == 1
+
+
+def test_a_keeper_whose_start_was_interrupted_is_started_by_the_next_run(ledger: Ledger, monkeypatch, eventually):
+    def interrupted(_: threading.Thread) -> None:
+        raise KeyboardInterrupt
+
+    def waits(ctx: StepContext) -> bool:
+        return bool(eventually(lambda: ledger.get_step(ctx.run_id, "a")))  # the keeper writes that it has started
+
+    dag = Dag("one")
+    dag.node(waits, label="a")
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            dag.run(ledger=ledger)
+    assert dag.run(ledger=ledger).result() is True
+
+
 # --- requests to cancel --------------------------------------------------------------------------
 
 
@@ -436,6 +472,65 @@ def test_cancelling_waits_for_the_cleanup_of_tasks_and_for_threads_that_listen(l
     assert statuses(ledger) == {"later": StepStatus.CANCELLED, "threaded": StepStatus.COMPLETED}
 
 
+def test_cancelling_the_task_while_its_run_is_created_records_the_run_as_cancelled(ledger: Ledger):
+    ran: list[str] = []
+
+    async def main() -> None:
+        commit = ledger.commit_async
+
+        async def commit_and_cancel(write: Any) -> None:
+            if isinstance(write, NewRun):
+                task.cancel()
+                await asyncio.sleep(0)
+            await commit(write)
+
+        ledger.commit_async = commit_and_cancel  # type: ignore[method-assign]
+        dag = Dag("task")
+        dag.node(lambda: ran.append("a"), label="a")
+        task = asyncio.create_task(dag.run_async(ledger=ledger))
+        await asyncio.wait([task])
+        assert task.cancelled()
+
+    asyncio.run(main())
+    assert ran == []
+    assert only_run(ledger).status is RunStatus.CANCELLED
+
+
+def test_cancelling_the_task_while_its_run_is_claimed_gives_the_run_up_again(ledger: Ledger, monkeypatch):
+    dag = Dag("task")
+    is_mended = False
+
+    def fragile() -> int:
+        if not is_mended:
+            raise ValueError
+        return 5
+
+    dag.node(fragile)
+    run_id = dag.run(ledger=ledger).run_id
+    claim = ledger.store.claim_run
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+
+        def cancel_and_claim(*args: Any, **kwargs: Any) -> Any:
+            delivered = threading.Event()
+            loop.call_soon_threadsafe(task.cancel)
+            loop.call_soon_threadsafe(loop.call_soon, delivered.set)
+            assert delivered.wait(PATIENCE)
+            return claim(*args, **kwargs)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(ledger.store, "claim_run", cancel_and_claim)
+            task = asyncio.create_task(dag.resume_async(run_id, ledger=ledger))
+            await asyncio.wait([task])
+        assert task.cancelled()
+
+    asyncio.run(main())
+    assert only_run(ledger).status is RunStatus.CANCELLED
+    is_mended = True
+    assert dag.resume(run_id, ledger=ledger).result() == 5
+
+
 def test_a_timeout_around_the_run_stays_a_timeout(ledger: Ledger):
     async def main() -> None:
         async def endless() -> None:
@@ -542,7 +637,7 @@ def test_a_request_that_comes_while_a_start_is_committed_still_reaches_the_body(
         async def commit_and_ask(write: Any) -> None:
             await commit(write)
             if getattr(write, "starts", ()):
-                session, wake = keeper_of(ledger)._sessions["race"]
+                session, wake = keeper.keeper_of(ledger)._sessions["race"]
                 session.ask_to_stop("RunCancelled", "asked meanwhile")
                 wake()
                 await asyncio.sleep(0)

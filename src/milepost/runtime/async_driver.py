@@ -61,8 +61,11 @@ class AsyncDriver:
         self._clock = session.ledger.clock
         self._draw = random.random
 
-    async def drive(self) -> None:
+    async def drive(self, cancelled: asyncio.CancelledError | None = None) -> None:
         """Run until the run has ended in the ledger.
+
+        Args:
+            cancelled: The driver's task was cancelled while the run was created or claimed: it ends at once.
 
         Raises:
             asyncio.CancelledError: The driver's task was cancelled: recorded, then raised again.
@@ -73,8 +76,10 @@ class AsyncDriver:
         session = self._session
         self._cancels_before = _cancels()
         keeper = keeper_of(session.ledger)
-        keeper.watch(session, self._wake_from_thread)
         try:
+            keeper.watch(session, self._wake_from_thread)
+            if cancelled is not None:
+                raise cancelled
             await self._commit(session.opening_write())
             await self._work()
         except (KeyboardInterrupt, SystemExit, asyncio.CancelledError) as error:

@@ -30,7 +30,7 @@ _LINGER_TICKS: Final = 20  # idle ticks before the thread ends
 _LOGGER: Final = logging.getLogger("milepost.keeper")
 
 _keepers: weakref.WeakKeyDictionary[Store, Keeper] = weakref.WeakKeyDictionary()
-_executing: set[tuple[str | int, str]] = set()
+_executing: dict[tuple[str | int, str], object] = {}
 _lock = threading.Lock()
 
 
@@ -63,15 +63,16 @@ def executing(ledger: Ledger, run_id: str) -> Iterator[None]:
         RunBusy: Another thread of this process does already.
     """
     key = _key_of(ledger, run_id)
-    with _lock:
-        if key in _executing:
-            raise RunBusy(run_id, "another thread of this process", "it ends")
-        _executing.add(key)
-    try:
+    mine = object()
+    try:  # begun before the mark is set: wherever an interrupt strikes, a mark must not stay
+        with _lock:
+            if key in _executing:
+                raise RunBusy(run_id, "another thread of this process", "it ends")
+            _executing[key] = mine
         yield
     finally:
-        with _lock:
-            _executing.discard(key)
+        if _executing.get(key) is mine:
+            del _executing[key]
 
 
 def is_executing_here(ledger: Ledger, run_id: str) -> bool:
@@ -94,16 +95,17 @@ class Keeper:
         self._lock = threading.Lock()
         self._sessions: dict[str, tuple[RunSession, Callable[[], None]]] = {}
         self._heartbeat_at: dict[str, float] = {}
-        self._is_running = False
+        self._thread: threading.Thread | None = None
 
     def watch(self, session: RunSession, wake: Callable[[], None]) -> None:
         """Look after a session; ``wake`` makes its driver look at ``stop_reason`` and ``lost``."""
         with self._lock:
             self._sessions[session.run_id] = (session, wake)
             self._heartbeat_at[session.run_id] = session.ledger.clock.monotonic() + session.ledger.lease / 3
-            if not self._is_running:
-                self._is_running = True
-                threading.Thread(target=self._run, args=(session.ledger,), name="milepost-keeper", daemon=True).start()
+            if self._thread is None or not self._thread.is_alive():
+                thread = threading.Thread(target=self._run, args=(session.ledger,), name="milepost-keeper", daemon=True)
+                thread.start()
+                self._thread = thread  # after the start: an interrupt in between may give two, but never none
 
     def release(self, session: RunSession) -> None:
         """Stop looking after a session."""
@@ -119,7 +121,7 @@ class Keeper:
             with self._lock:
                 idle = 0 if self._sessions else idle + 1
                 if idle > _LINGER_TICKS:
-                    self._is_running = False
+                    self._thread = None
                     return
             ticks += 1
             self._perform(self._flush, ledger)

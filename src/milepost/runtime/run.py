@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from milepost.errors import ConfigurationError
 from milepost.graph import Graph
@@ -23,6 +23,8 @@ from milepost.runtime.sync_driver import SyncDriver
 __all__ = ["RunOptions", "resume_graph", "resume_graph_async", "run_graph", "run_graph_async"]
 
 DEFAULT_CONCURRENCY: Final = 32
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +66,8 @@ async def run_graph_async(graph: Graph, inputs: Mapping[str, Any], kind: str, op
     ledger = await _open_async(options)
     new = new_run(ledger, graph, inputs, kind=kind, run_id=options.run_id, target=options.target, tags=options.tags)
     with executing(ledger, new.run_id):
-        await ledger.commit_async(new)
-        return await _drive_async(RunSession(ledger, new.run_id, 1, graph, inputs), options)
+        _, cancelled = await _to_its_end(ledger.commit_async(new))
+        return await _drive_async(RunSession(ledger, new.run_id, 1, graph, inputs), options, cancelled)
 
 
 def resume_graph(graph: Graph, run_id: str, options: RunOptions) -> FinishedRun:
@@ -79,8 +81,9 @@ async def resume_graph_async(graph: Graph, run_id: str, options: RunOptions) -> 
     """Take a run up where it stopped and drive it to its end on the running loop."""
     ledger = await _open_async(options)
     with executing(ledger, run_id):
-        session = await asyncio.to_thread(resume_session, ledger, run_id, graph, target=options.target)
-        return await _drive_async(session, options)
+        claiming = asyncio.to_thread(resume_session, ledger, run_id, graph, target=options.target)
+        session, cancelled = await _to_its_end(claiming)
+        return await _drive_async(session, options, cancelled)
 
 
 def _drive(session: RunSession, options: RunOptions) -> FinishedRun:
@@ -90,11 +93,33 @@ def _drive(session: RunSession, options: RunOptions) -> FinishedRun:
     return finish(session)
 
 
-async def _drive_async(session: RunSession, options: RunOptions) -> FinishedRun:
-    if options.on_start is not None:
+async def _drive_async(
+    session: RunSession, options: RunOptions, cancelled: asyncio.CancelledError | None
+) -> FinishedRun:
+    if options.on_start is not None and cancelled is None:
         options.on_start(session.progress)
-    await AsyncDriver(session, max_concurrency=options.limit, executor=options.executor).drive()
+    await AsyncDriver(session, max_concurrency=options.limit, executor=options.executor).drive(cancelled)
     return finish(session)
+
+
+async def _to_its_end(work: Awaitable[T]) -> tuple[T, asyncio.CancelledError | None]:
+    """Await what must not be left half-way; return its result, and the cancellation that came meanwhile.
+
+    A run that is created or claimed by the time its task is cancelled has to be recorded as cancelled.
+    """
+    task = asyncio.ensure_future(work)
+    cancelled = None
+    while True:
+        try:
+            return await asyncio.shield(task), cancelled
+        except asyncio.CancelledError as error:
+            if task.cancelled():
+                raise
+            cancelled = error
+        except Exception as error:
+            if cancelled is not None:
+                raise cancelled from error
+            raise
 
 
 async def _open_async(options: RunOptions) -> Ledger:

@@ -62,8 +62,8 @@ class SyncDriver:
             StoreError: The ledger cannot be written; the run stays resumable.
         """
         keeper = keeper_of(self._session.ledger)
-        keeper.watch(self._session, lambda: self._landed.put(None))
         try:
+            keeper.watch(self._session, lambda: self._landed.put(None))
             self._commit(self._session.opening_write())
             self._work()
         except (KeyboardInterrupt, SystemExit) as error:
