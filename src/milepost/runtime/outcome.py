@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import shlex
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,7 @@ from milepost.clock import to_datetime
 from milepost.errors import MilepostError, RunCancelled, RunFailed, StepNotFound
 from milepost.ledger import Ledger, default_ledger
 from milepost.model import Run
+from milepost.runtime.lazy import lazy
 from milepost.states import RunStatus
 from milepost.store import RunEnd
 
@@ -88,7 +88,7 @@ class FinishedRun:
         self._end = end
         self._cause = cause
 
-    @functools.cached_property
+    @lazy
     def record(self) -> Run:
         """The run's row in the ledger, read when first asked for."""
         return self.ledger.require_run(self.run_id)

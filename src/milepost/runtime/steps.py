@@ -17,6 +17,7 @@ from milepost.errors import ConfigurationError
 from milepost.model import Retry
 from milepost.runtime.conform import Check, return_check
 from milepost.runtime.context import StepContext
+from milepost.runtime.lazy import lazy
 
 __all__ = ["Parameter", "Step", "as_step", "step"]
 
@@ -101,37 +102,37 @@ class Step(Generic[P, R]):
             own["retry"] = None
         return step(**{**own, **options})(self.fn)
 
-    @functools.cached_property
+    @lazy
     def parameters(self) -> tuple[Parameter, ...]:
         """The parameters a graph can bind, in order; a StepContext is not among them."""
         return self._signature[0]
 
-    @functools.cached_property
+    @lazy
     def returns(self) -> Any:
         """The return annotation, MISSING where there is none."""
         return self._signature[1]
 
-    @functools.cached_property
+    @lazy
     def context_parameter(self) -> str | None:
         """The name of the parameter that asks for a StepContext, or None."""
         return self._signature[2]
 
-    @functools.cached_property
+    @lazy
     def positional(self) -> tuple[str, ...]:
         """The parameters that can only be given by position."""
         return self._signature[3]
 
-    @functools.cached_property
+    @lazy
     def takes_any_keyword(self) -> bool:
         """Whether the function has ``**kwargs``."""
         return self._signature[4]
 
-    @functools.cached_property
+    @lazy
     def check(self) -> Check | None:
         """What every returned value must pass, or None."""
         return None if self.returns is MISSING else return_check(self.name, self.returns)
 
-    @functools.cached_property
+    @lazy
     def _signature(self) -> tuple[tuple[Parameter, ...], Any, str | None, tuple[str, ...], bool]:
         try:
             signature = inspect.signature(self.fn)
