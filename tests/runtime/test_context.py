@@ -200,6 +200,18 @@ def test_steps_do_not_see_each_others_values(way, ledger: Ledger):
     assert way.run(dag, ledger=ledger).result() is None
 
 
+def test_a_value_that_cannot_be_saved_fails_the_step_once(way, ledger: Ledger):
+    calls: list[int] = []
+
+    def body(ctx: StepContext) -> None:
+        calls.append(1)
+        ctx.save("position", object())
+
+    run = run_of(body, way, ledger, retries=5)
+    assert calls == [1]
+    assert run.error.startswith("ValueNotStorable: A value of type builtins.object cannot be stored")
+
+
 @pytest.mark.parametrize("name", ["", 5, None, "a\nb", "\udce9"])
 def test_a_saved_value_needs_a_name_that_can_be_written(name: Any, way, ledger: Ledger):
     def body(ctx: StepContext) -> None:

@@ -31,6 +31,7 @@ from milepost.errors import (
     LeaseLost,
     MilepostError,
     StepCancelled,
+    ValueNotStorable,
 )
 from milepost.graph import ELEMENT_MARK, Graph
 from milepost.ledger import Ledger
@@ -180,8 +181,9 @@ class RunSession:
         flight.finished_at = self._now()
 
     def fail(self, flight: Flight, error: BaseException) -> None:
-        """Take what a body raised."""
+        """Take what a body raised; a value that it could not save will not be storable next time either."""
         flight.error = error
+        flight.is_final = flight.is_final or isinstance(error, ValueNotStorable)
         flight.finished_at = self._now()
 
     # --- what the driver commits -------------------------------------------------------------
