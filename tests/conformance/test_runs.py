@@ -146,6 +146,11 @@ def test_a_child_of_no_run_is_refused_and_leaves_nothing_behind(store: Store) ->
     assert store.check() == []
 
 
+def test_a_run_is_not_its_own_parent(store: Store) -> None:
+    assert apply(store, new_run("a", parent_run_id="a")) == [StoreError]
+    assert store.get_run("a") is None
+
+
 def test_of_many_who_start_one_run_id_one_wins(two_stores: tuple[Store, Store]) -> None:
     outcomes: list[list[Exception | None]] = []
     barrier = threading.Barrier(8)

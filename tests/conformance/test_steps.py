@@ -304,6 +304,32 @@ def test_what_comes_after_the_end_of_a_run_in_one_batch_is_refused(store: Store)
     assert store.check() == []
 
 
+def test_a_stale_end_that_is_repeated_in_one_batch_is_refused_each_time(store: Store) -> None:
+    stand(store, new_run())
+    take_over(store)
+    last = write(ends=[end()], end=completed())
+    assert kinds(store, last, last) == [LeaseLost, LeaseLost]
+    assert store.list_steps("run") == []
+
+
+def test_an_end_that_stands_is_known_again_behind_a_stale_one(store: Store) -> None:
+    stood = write(ends=[end()], end=completed(NOW + 9))
+    stand(store, new_run(), stood)
+    assert kinds(store, write(end=failed(NOW + 8)), stood, write(end=completed(NOW + 10)), stood) == [
+        LeaseLost,
+        None,
+        LeaseLost,
+        None,
+    ]
+
+
+def test_progress_that_comes_with_a_stale_end_is_refused_with_it(store: Store) -> None:
+    stand(store, new_run(), write(starts=[start()], end=completed(NOW + 9)))
+    assert kinds(store, write(progress=[progress()], end=failed(NOW + 8))) == [LeaseLost]
+    (attempt,) = store.get_step("run", "step")
+    assert attempt.progress_done is None
+
+
 def test_an_empty_batch_and_an_empty_write_change_nothing(store: Store) -> None:
     assert store.apply([]) == []
     stand(store, new_run())

@@ -25,7 +25,8 @@ def write_batch(tx: Transaction, batch: Sequence[Write]) -> Outcomes:
     outcomes: Outcomes = [None] * len(batch)
     writes: Numbered = []
     suspects: Numbered = []
-    ended: dict[tuple[str, int], RunWrite] = {}
+    ended: set[tuple[str, int]] = set()
+    late: list[int] = []  # writes that come after one that may end their run
     starts: list[StepWrite] = []
     ends: list[StepWrite] = []
     edges: list[EdgeWrite] = []
@@ -33,14 +34,13 @@ def write_batch(tx: Transaction, batch: Sequence[Write]) -> Outcomes:
         if isinstance(write, NewRun):
             outcomes[position] = _insert_run(tx, write)
             continue
-        if ended:
-            end = ended.get((write.run_id, write.lease_epoch))
-            if end is not None:  # it comes after the write that ended its run
-                outcomes[position] = None if write == end else LeaseLost(write.run_id, write.lease_epoch)
-                continue
+        fence = write.run_id, write.lease_epoch
+        if ended and fence in ended:
+            late.append(position)
+            continue
         if write.end is not None:
-            ended[write.run_id, write.lease_epoch] = write
-        if not (write.starts or write.ends) and (write.edges or write.end is None):
+            ended.add(fence)
+        if not (write.starts or write.ends) and (write.edges or write.progress or write.end is None):
             suspects.append((position, write))  # no row that comes first carries the fence
         writes.append((position, write))
         starts += write.starts
@@ -76,6 +76,9 @@ def write_batch(tx: Transaction, batch: Sequence[Write]) -> Outcomes:
         ending = [numbered for numbered in ending if not _is_completion(numbered[1])]
     for position, write in ending:
         outcomes[position] = _end_run(tx, write)
+    if late:
+        for position, outcome in zip(late, write_batch(tx, [batch[n] for n in late]), strict=True):
+            outcomes[position] = outcome
     return outcomes
 
 
