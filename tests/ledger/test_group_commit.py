@@ -219,6 +219,26 @@ def test_in_a_shared_commit_each_caller_gets_the_answer_to_its_own_write(
     assert {step.label for step in store.list_steps("a")} == {"one", "six"}
 
 
+def test_several_writes_of_one_caller_share_a_transaction_and_each_has_its_answer(
+    committer: GroupCommit, store: SQLiteStore, gate: Gate
+) -> None:
+    assert committer.commit_many([]) == []
+    leader, *followers = _lead_and_queue(committer, gate, ["a", "b"])
+    answers: list[list[Exception | None]] = []
+    batch = [new_run("c"), write("nothing", ends=[end(run_id="nothing")]), new_run("d")]
+    thread = threading.Thread(target=lambda: answers.append(committer.commit_many(batch)))
+    thread.start()
+    _wait_until(lambda: len(committer._queue) == 2)
+    follower = Caller(committer, new_run("e"))
+    _wait_until(lambda: len(committer._queue) == 3)
+    gate.open()
+    thread.join(DEADLINE)
+    assert [leader.wait(), followers[0].wait(), follower.wait()] == [None] * 3
+    assert [type(answer) for answer in answers[0]] == [type(None), LeaseLost, type(None)]
+    assert _run_ids(store) == set("abcde")
+    assert gate.commits == 2
+
+
 def test_a_defect_is_everybodys_answer_and_the_next_write_goes_through(
     committer: GroupCommit, store: SQLiteStore, gate: Gate
 ) -> None:

@@ -31,13 +31,13 @@ _BUSY_STEP: Final = 1.0  # seconds the driver waits in C, where Ctrl-C cannot re
 T = TypeVar("T")
 
 
-def patiently(action: Callable[[], T], url: str, patience: float = BUSY_PATIENCE) -> T:
+def patiently(action: Callable[[], T], url: str) -> T:
     """Perform an action again while another process holds the lock.
 
     Raises:
-        LedgerBusy: The lock was held for longer than ``patience`` seconds.
+        LedgerBusy: The lock was held for longer than ``BUSY_PATIENCE``.
     """
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + BUSY_PATIENCE
     while True:
         try:
             return action()
@@ -45,7 +45,7 @@ def patiently(action: Callable[[], T], url: str, patience: float = BUSY_PATIENCE
             if not is_busy(error):
                 raise
             if time.monotonic() > deadline:
-                raise LedgerBusy(url, patience) from error
+                raise LedgerBusy(url, BUSY_PATIENCE) from error
             # Some lock conflicts (recovery, a change of journal mode) return at once without
             # consulting the busy handler: do not spin on those.
             time.sleep(0.005)
