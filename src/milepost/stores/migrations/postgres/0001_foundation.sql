@@ -39,6 +39,7 @@ CREATE TABLE runs (
     error_step TEXT,
     error_type TEXT,
     error_message TEXT,
+    CHECK (parent_run_id IS NULL OR parent_run_id <> run_id),
     CHECK (status <> 'running' OR (lease_owner IS NOT NULL AND lease_until IS NOT NULL)),
     CHECK ((status IN ('completed', 'failed', 'cancelled')) = (finished_at IS NOT NULL))
 );
