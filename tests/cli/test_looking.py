@@ -170,7 +170,7 @@ def test_show_of_a_step_has_its_input_output_and_traceback(recorded):
     assert "output    30" in good
     assert '"item": 3' in good
     bad = recorded.run("show", "bad", "work[2]").stdout
-    assert "error     ValueError: two is [bad] second line" in bad
+    assert "error     ValueError: two is [bad]\n            second line\n" in bad
     assert 'raise ValueError("two is [bad]' in bad
     found = document(recorded.run("show", "bad", "work[2]", "--json"))
     assert list(found) == ["ledger", "run_id", "label", "kind", "attempts"]
@@ -188,6 +188,58 @@ def test_a_prefix_of_several_runs_is_refused_with_their_names(place):
     result = place.run("show", "run-")
     assert result.exit_code == 2
     assert result.stderr == "Error: 'run-' is the beginning of several runs: run-a, run-b. Write more of it.\n"
+
+
+# --- very long messages ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def verbose(place):
+    """Return a folder whose run `long` failed with a message of a million characters."""
+    place.write(
+        "verbose.py",
+        "from milepost import Dag\n\n"
+        "def talk():\n    raise ValueError('x y\\n' * 250_000)\n\n"
+        "dag = Dag('verbose')\ndag.node(talk)\n",
+    )
+    return place, place.run("run", "verbose.py:dag", "--run-id", "long")
+
+
+def test_a_very_long_message_is_one_short_line_wherever_runs_are_told(verbose):
+    place, result = verbose
+    assert max(map(len, result.stderr.splitlines())) < 700
+    for words in (["runs"], ["show", "long"]):
+        told = place.run(*words).stdout
+        assert "ValueError: x y x y" in told
+        assert max(map(len, told.splitlines())) < 700
+    assert len(place.run("graph", "long", "--format", "svg").stdout) < 5000
+
+
+def test_a_very_long_message_is_cut_in_lists_of_json_and_whole_as_recorded_in_a_step(verbose):
+    place, _ = verbose
+    (run,) = document(place.run("runs", "--json"))["runs"]
+    shown = document(place.run("show", "long", "--json"))
+    for message in (
+        run["error"]["message"],
+        shown["run"]["error"]["message"],
+        shown["attempts"][0]["error"]["message"],
+        shown["steps"][0]["error"],
+    ):
+        assert message.startswith(("x y\n", "ValueError: x y\n"))
+        assert len(message) < 2100
+    (attempt,) = document(place.run("show", "long", "talk", "--json"))["attempts"]
+    assert len(attempt["error"]["message"]) > 65_000
+
+
+def test_a_step_shows_the_beginning_of_a_very_long_message_line_by_line(verbose):
+    place, _ = verbose
+    lines = place.run("show", "long", "talk").stdout.splitlines()
+    start = lines.index("  error     ValueError: x y")
+    assert lines[start + 1] == "            x y"
+    assert lines[start + 2] == "            x y"
+    assert any(line.endswith("characters in all)") for line in lines)
+    assert any("more lines: --json has them" in line for line in lines)
+    assert len(lines) < 1000
 
 
 # --- graph ---------------------------------------------------------------------------------------

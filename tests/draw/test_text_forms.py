@@ -6,12 +6,13 @@ import json
 import re
 import unicodedata
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from milepost import RunStatus, StepStatus
 from milepost.draw import Picture, PictureEdge, PictureNode, mermaid, text
-from milepost.draw.looks import clip, display_width, duration_text, plain
+from milepost.draw.looks import brief, clip, display_width, duration_text, plain
 
 NODES = (
     PictureNode("load", status=StepStatus.COMPLETED),
@@ -82,6 +83,19 @@ def test_wide_characters_count_twice_when_a_label_is_cut():
     assert display_width("日本") == 4
     assert clip("日本語テキスト", 7) == "日本語…"
     assert clip("short", 5) == "short"
+    assert clip("日本語テキスト", 14) == "日本語テキスト"
+    assert clip("日本語テキスト", 13) == "日本語テキス…"
+    assert clip("e\u0301" * 4, 3) == "e\u0301" * 2 + "…"
+    assert clip("e\u0301" * 3, 3) == "e\u0301" * 3
+    assert (clip("ab", 1), clip("ab", 0)) == ("…", "…")
+
+
+@pytest.mark.parametrize("part", ["x y", "日本\n", "\x1b[31m", "\u0301"])
+def test_a_text_of_any_length_becomes_one_short_line(part: str):
+    line = brief(part * 1_000_000, 40)
+    assert line.endswith("…")
+    assert line.isprintable() or part == "\u0301"
+    assert display_width(line) <= 41
 
 
 def test_durations_have_the_unit_a_reader_expects():

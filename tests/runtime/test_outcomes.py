@@ -320,6 +320,30 @@ def test_an_exception_that_is_no_exception_subclass_fails_the_step(way, ledger: 
     assert len(ledger.list_steps(ledger.list_runs()[0].run_id)) == 1
 
 
+def test_a_very_long_message_is_recorded_by_its_beginning_and_says_that_it_was_cut(way, ledger: Ledger):
+    def body() -> None:
+        raise Broken("x y " * 250_000)
+
+    run = run_of(body, way, ledger)
+    (recorded,) = ledger.get_step(run.run_id, "it")
+    assert recorded.error_message == ledger.require_run(run.run_id).error_message
+    assert recorded.error_message.startswith("x y x y")
+    assert recorded.error_message.endswith("… (cut here: 1,000,000 characters in all)")
+    assert len(recorded.error_message) < 66_000
+    assert str(run.exception) == "x y " * 250_000
+    assert "in body" in recorded.error_traceback
+    assert "(cut here:" in recorded.error_traceback
+    assert len(recorded.error_traceback) < 263_000
+
+
+def test_a_very_long_progress_message_is_cut(way, ledger: Ledger):
+    def body(ctx: StepContext) -> str | None:
+        ctx.progress(1, 2, "x" * 3000)
+        return ctx._flight.progress[2]
+
+    assert run_of(body, way, ledger).result() == "x" * 2000 + "… (cut here: 3,000 characters in all)"
+
+
 # --- values that cannot be -----------------------------------------------------------------------
 
 

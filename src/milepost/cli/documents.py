@@ -1,6 +1,7 @@
 """The JSON documents of the reading commands. Their keys are promised: they may grow, never change.
 
-Times are ISO 8601 in UTC, durations seconds; what is not there is null.
+Times are ISO 8601 in UTC, durations seconds; what is not there is null. The messages of errors are cut at
+2,000 characters; a step attempt alone has the whole.
 
 ``runs``    {"ledger", "runs": [run]}
 ``show``    {"ledger", "run": run with "inputs", "tags", "target" and "traceback", "attempts": [attempt],
@@ -22,7 +23,7 @@ step attempt  attempt, status, started_at, finished_at, duration, input, output,
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from milepost.cli.times import iso
 from milepost.draw import Picture, PictureNode
@@ -30,6 +31,7 @@ from milepost.errors import ValueNotRestorable
 from milepost.ledger import Ledger
 from milepost.model import Attempt, Problem, Run, StepAttempt
 from milepost.runtime import is_interrupted
+from milepost.runtime.landing import cut
 from milepost.values import decode_plain
 
 __all__ = [
@@ -42,6 +44,8 @@ __all__ = [
     "step_attempt_document",
 ]
 
+_LONGEST: Final = 2000  # characters of an error's message in a list
+
 
 def run_document(ledger: Ledger, run: Run) -> dict[str, Any]:
     """Return what is promised of a run."""
@@ -50,7 +54,7 @@ def run_document(ledger: Ledger, run: Run) -> dict[str, Any]:
         took = (run.finished_at - run.started_at) / 1e6
     error = None
     if run.error_type is not None:
-        error = {"step": run.error_step, "type": run.error_type, "message": run.error_message}
+        error = {"step": run.error_step, "type": run.error_type, "message": _short(run.error_message)}
     return {
         "run_id": run.run_id,
         "workflow": run.workflow,
@@ -76,7 +80,7 @@ def attempt_document(attempt: Attempt) -> dict[str, Any]:
     """Return what is promised of one claim of a run."""
     error = None
     if attempt.error_type is not None:
-        error = {"type": attempt.error_type, "message": attempt.error_message}
+        error = {"type": attempt.error_type, "message": _short(attempt.error_message)}
     return {
         "attempt": attempt.attempt,
         "lease_epoch": attempt.lease_epoch,
@@ -110,7 +114,7 @@ def node_document(node: PictureNode, *, with_elements: bool = False) -> dict[str
         "finished_at": iso(node.finished_at),
         "duration": node.duration,
         "message": node.message,
-        "error": node.error,
+        "error": _short(node.error),
         "counts": counts,
         "elements": elements,
     }
@@ -152,6 +156,11 @@ def problem_document(problem: Problem) -> dict[str, Any]:
         "message": problem.message,
         "remedy": problem.remedy,
     }
+
+
+def _short(message: str | None) -> str | None:
+    """Return a message as lists have it; a step attempt alone has the whole."""
+    return message if message is None else cut(message, _LONGEST)
 
 
 def plain_value(text: str | None) -> Any:

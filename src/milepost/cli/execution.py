@@ -13,7 +13,7 @@ from milepost.cli.console import STYLES, command, say, symbol
 from milepost.cli.failures import FAILED, INTERRUPTED, TERMINATED
 from milepost.cli.follow import Follower, follower
 from milepost.cli.ledgers import ledger_words
-from milepost.draw.looks import clip, duration_text, plain
+from milepost.draw.looks import brief, duration_text
 from milepost.errors import InvalidTransition
 from milepost.ledger import Ledger
 from milepost.model import Run
@@ -99,14 +99,14 @@ def _tell_end(run: FinishedRun, shown: Follower, began: int, ledger: str | None)
         where = f" in step {run.failed_step!r}" if run.failed_step else ""
         _say(
             RunStatus.FAILED,
-            f"Run {run.run_id} failed after {took}{where}: {clip(plain(run.error or ''), 500)}",
+            f"Run {run.run_id} failed after {took}{where}: {brief(run.error or '', 500)}",
             is_error=True,
         )
         step = [run.failed_step] if run.failed_step else []
         say(f"  What happened:  {command('show', run.run_id, *step, *words)}", is_error=True)
     else:
         reason = run.error or "on request"
-        _say(RunStatus.CANCELLED, f"Run {run.run_id} was cancelled after {took}: {plain(reason)}", is_error=True)
+        _say(RunStatus.CANCELLED, f"Run {run.run_id} was cancelled after {took}: {brief(reason, 500)}", is_error=True)
     say(f"  Go on with it:  {command('resume', run.run_id, *words)}", is_error=True)
     return FAILED
 
@@ -130,7 +130,7 @@ def _tell_exited(run_id: str, error: SystemExit, ledger: str | None) -> None:
     run = _settled(run_id, ledger)
     status = RunStatus.CANCELLED if run is None else run.status
     reason = (run.error_message if run is not None else None) or f"a step called sys.exit({error.code!r})"
-    _say(status, f"Run {run_id} is recorded as {status.value}: {clip(plain(reason), 500)}", is_error=True)
+    _say(status, f"Run {run_id} is recorded as {status.value}: {brief(reason, 500)}", is_error=True)
     say(f"  Go on with it:  {command('resume', run_id, *ledger_words(ledger))}", is_error=True)
 
 

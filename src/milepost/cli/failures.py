@@ -18,7 +18,7 @@ import os
 import sys
 from typing import Final
 
-from milepost.draw.looks import plain
+from milepost.draw.looks import brief
 from milepost.errors import (
     ConfigurationError,
     GraphChanged,
@@ -40,6 +40,8 @@ from milepost.errors import (
 __all__ = ["DEBUG", "FAILED", "INTERRUPTED", "NOT_FOUND", "TERMINATED", "USAGE", "NothingThere", "report"]
 
 DEBUG: Final = "MILEPOST_DEBUG"
+
+_LONGEST: Final = 4000  # columns: one line, but not a book
 
 FAILED: Final = 1
 USAGE: Final = 2
@@ -82,7 +84,7 @@ def report(error: BaseException) -> int:
     message, code = _explained(error)
     if code == USAGE and (context := getattr(error, "ctx", None)) is not None:
         message += f" See `{context.command_path} --help`."
-    print(f"Error: {plain(message)}", file=sys.stderr)
+    print(f"Error: {brief(message, _LONGEST)}", file=sys.stderr)
     return code
 
 

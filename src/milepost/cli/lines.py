@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from milepost.cli.pace import Pace
-from milepost.draw.looks import duration_text, plain
+from milepost.draw.looks import brief, duration_text, plain
 from milepost.runtime import NodeProgress
 from milepost.states import TERMINAL_STEP, StepStatus
 
@@ -86,7 +86,7 @@ class ProgressLines:
                 return []
             self._told_at[node.label] = now
             self._messages[node.label] = node.message
-            return [f"{label}: {plain(node.message or '')}"]
+            return [f"{label}: {brief(node.message or '', 200)}"]
         self._told_at[node.label] = now
         parts = [f"{label} {node.done}/{node.total}"]
         if pace.rate is not None:

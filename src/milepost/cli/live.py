@@ -14,7 +14,7 @@ from rich.text import Text
 
 from milepost.cli.console import STYLES, styled, symbol
 from milepost.cli.pace import Pace
-from milepost.draw.looks import clip, duration_text
+from milepost.draw.looks import brief, clip, duration_text
 from milepost.runtime import NodeProgress
 from milepost.states import StepStatus
 
@@ -89,7 +89,13 @@ class LiveView:
         label = styled(clip(node.label, _LABEL_COLUMNS), style if status != StepStatus.COMPLETED else "")
         words = _times(node, now)
         if node.kind != "map":
-            return [mark, label, "", styled(node.message or "", "dim") if is_running else "", Text(words, "dim")]
+            return [
+                mark,
+                label,
+                "",
+                styled(brief(node.message or "", 200), "dim") if is_running else "",
+                Text(words, "dim"),
+            ]
         if not node.total:
             return [mark, label, "", "", Text(words, "dim")]
         bar = ProgressBar(

@@ -65,7 +65,7 @@ def runs(
 def _print(ledger: Ledger, found: list[Run]) -> None:
     from milepost.cli.console import STYLES, print_columns, styled, symbol
     from milepost.cli.times import ago_text
-    from milepost.draw.looks import duration_text
+    from milepost.draw.looks import brief, duration_text
     from milepost.runtime import is_interrupted
 
     now = ledger.clock.now()
@@ -79,7 +79,7 @@ def _print(ledger: Ledger, found: list[Run]) -> None:
         detail = ""
         if run.error_type is not None:
             where = f"{run.error_step}: " if run.error_step else ""
-            detail = f"{where}{run.error_type}: {run.error_message}"
+            detail = brief(f"{where}{run.error_type}: {run.error_message}", 200)
         elif is_dead:
             detail = "its process is gone; resume it"
         rows.append(

@@ -21,7 +21,10 @@ __all__ = ["show"]
 
 _FOLDED: Final = 3  # failed elements of a folded map that are shown all the same
 _TIMELINE_ROWS: Final = 40
+_NOTE_COLUMNS: Final = 200
 _VALUE_COLUMNS: Final = 2000
+_LONGEST_MESSAGE: Final = 2000  # characters of an error's message that are shown
+_TRACE_LINES: Final = 200
 
 
 def show(
@@ -99,7 +102,7 @@ def _heading(opened: Ledger, run: Run, picture: Picture, words: list[str], *, is
     from milepost.cli.console import STYLES, command, styled, symbol
     from milepost.cli.documents import plain_value
     from milepost.cli.times import ago_text
-    from milepost.draw.looks import clip, duration_text
+    from milepost.draw.looks import brief, clip, duration_text
     from milepost.runtime import describe_owner
 
     now = opened.clock.now()
@@ -131,7 +134,7 @@ def _heading(opened: Ledger, run: Run, picture: Picture, words: list[str], *, is
         yield styled(f"  executed by {describe_owner(run.lease_owner)}{asked}")
     if run.error_type is not None:
         where = f"in {run.error_step}: " if run.error_step else ""
-        yield styled(f"  {where}{run.error_type}: {clip(run.error_message or '', 500)}", style)
+        yield styled(f"  {where}{run.error_type}: {brief(run.error_message or '', 500)}", style)
 
 
 def _tree(node: PictureNode, *, every: bool, depth: str = "") -> Iterator[list[Text]]:
@@ -152,7 +155,7 @@ def _tree(node: PictureNode, *, every: bool, depth: str = "") -> Iterator[list[T
 
 def _row(node: PictureNode, depth: str) -> list[Text]:
     from milepost.cli.console import STYLES, styled, symbol
-    from milepost.draw.looks import duration_text
+    from milepost.draw.looks import brief, duration_text
     from milepost.states import StepStatus
 
     assert node.status is not None
@@ -169,8 +172,8 @@ def _row(node: PictureNode, depth: str) -> list[Text]:
     if node.failed:
         counts += f", {node.failed} failed"
     took = "" if node.duration is None else duration_text(node.duration)
-    error = node.error if node.error and node.status != StepStatus.COMPLETED else ""
-    note = error or (node.message or "" if node.status == StepStatus.RUNNING else "")
+    error = brief(node.error, _NOTE_COLUMNS) if node.error and node.status != StepStatus.COMPLETED else ""
+    note = error or (brief(node.message or "", _NOTE_COLUMNS) if node.status == StepStatus.RUNNING else "")
     return [
         first,
         styled(f"{node.status.value} {counts}".rstrip(), style),
@@ -202,6 +205,7 @@ def _show_step(opened: Ledger, run: Run, label: str, *, as_json: bool) -> None:
     from milepost.cli.documents import step_attempt_document
     from milepost.draw.looks import duration_text
     from milepost.errors import StepNotFound
+    from milepost.runtime.landing import cut
 
     rows = opened.get_step(run.run_id, label)
     if not rows:
@@ -231,9 +235,25 @@ def _show_step(opened: Ledger, run: Run, label: str, *, as_json: bool) -> None:
             if document[name] is not None:
                 out.print(styled(f"  {name.ljust(8)}  {_told(document[name], _VALUE_COLUMNS)}"), soft_wrap=True)
         if row.error_type is not None:
-            out.print(styled(f"  error     {row.error_type}: {row.error_message}", style), soft_wrap=True)
-            for line in (row.error_traceback or "").splitlines():
+            told = f"{row.error_type}: {row.error_message}" if row.error_message else row.error_type
+            first, *others = cut(told, _LONGEST_MESSAGE).splitlines()
+            out.print(styled(f"  error     {first}", style), soft_wrap=True)
+            for line in others:
+                out.print(styled(f"            {line}", style), soft_wrap=True)
+            for line in _trace_lines(row.error_traceback or ""):
                 out.print(styled(f"    {line}", "dim"), soft_wrap=True)
+
+
+def _trace_lines(trace: str) -> Iterator[str]:
+    """Yield the lines of a traceback: its beginning and its end where it is very long."""
+    from milepost.draw.looks import clip
+
+    lines = trace.splitlines()
+    half = _TRACE_LINES // 2
+    if len(lines) > _TRACE_LINES:
+        lines[half:-half] = [f"... {len(lines) - 2 * half} more lines: --json has them ..."]
+    for line in lines:
+        yield clip(line, 500)
 
 
 def _told(value: Any, columns: int = 80) -> str:

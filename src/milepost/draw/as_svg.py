@@ -8,7 +8,7 @@ from html import escape
 from typing import Final
 
 from milepost.draw.layout import lay_out
-from milepost.draw.looks import LOOKS, NO_STATUS, SYMBOLS, Look, clip, display_width, duration_text, plain
+from milepost.draw.looks import LOOKS, NO_STATUS, SYMBOLS, Look, brief, clip, display_width, duration_text, plain
 from milepost.draw.picture import Picture, PictureNode, as_picture
 from milepost.graph import Graph
 from milepost.states import StepStatus
@@ -234,7 +234,7 @@ def _told(node: PictureNode) -> str:
     if node.duration is not None:
         parts.append(duration_text(node.duration))
     if node.error:
-        parts.append(clip(plain(node.error), 300))
+        parts.append(brief(node.error, 300))
     return ", ".join(parts)
 
 

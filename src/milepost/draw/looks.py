@@ -9,7 +9,18 @@ from typing import Final
 
 from milepost.states import StepStatus
 
-__all__ = ["ASCII_SYMBOLS", "LOOKS", "NO_STATUS", "SYMBOLS", "Look", "clip", "display_width", "duration_text", "plain"]
+__all__ = [
+    "ASCII_SYMBOLS",
+    "LOOKS",
+    "NO_STATUS",
+    "SYMBOLS",
+    "Look",
+    "brief",
+    "clip",
+    "display_width",
+    "duration_text",
+    "plain",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +103,13 @@ def _is_unsafe(character: str) -> bool:
 
 def display_width(text: str) -> int:
     """Return how many terminal columns a text takes: East Asian characters take two, combining ones none."""
-    if text.isascii():
-        return len(text)
-    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+    return len(text) if text.isascii() else sum(map(_width_of, text))
+
+
+def _width_of(character: str) -> int:
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 def clip(text: str, width: int, mark: str = "…") -> str:
@@ -104,9 +119,26 @@ def clip(text: str, width: int, mark: str = "…") -> str:
         >>> clip("find_modules", 8)
         'find_mo…'
     """
-    if display_width(text) <= width:
-        return text
-    kept = text
-    while kept and display_width(kept) + len(mark) > width:
-        kept = kept[:-1]
-    return kept + mark
+    room = max(0, width - len(mark))
+    if text.isascii():
+        return text if len(text) <= width else text[:room] + mark
+    kept = taken = 0
+    for place, character in enumerate(text):  # no further than needed: a message may be very long
+        taken += _width_of(character)
+        if taken <= room:
+            kept = place + 1
+        elif taken > width:
+            return text[:kept] + mark
+    return text
+
+
+def brief(text: str, width: int) -> str:
+    r"""Return a text of any length as one plain line of at most ``width`` columns.
+
+    Example:
+        >>> brief("first line\nsecond line", 13)
+        'first line s…'
+    """
+    head = text[: 4 * width]  # more than fits, as some characters take no column
+    line = clip(plain(head), width)
+    return line if len(head) == len(text) or line.endswith("…") else f"{line}…"

@@ -7,7 +7,7 @@ import operator
 from typing import TYPE_CHECKING, Any
 
 from milepost.errors import ConfigurationError, StepCancelled
-from milepost.runtime.landing import storable_text
+from milepost.runtime.landing import cut, storable_text
 from milepost.store import CheckpointWrite, RunWrite
 from milepost.values import decode, encode
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["StepContext"]
 
 _LOGGER = logging.getLogger("milepost.step")
+_LONGEST_MESSAGE = 2000  # characters of a progress message
 
 
 class StepContext:
@@ -71,12 +72,12 @@ class StepContext:
         Args:
             done: Units finished.
             total: Units in all.
-            message: A short text.
+            message: A short text: what is longer than 2,000 characters is cut.
 
         Raises:
             StepCancelled: As :meth:`heartbeat`.
         """
-        text = None if message is None else storable_text(str(message))
+        text = None if message is None else cut(storable_text(str(message)), _LONGEST_MESSAGE)
         self._flight.progress = (_count("done", done), _count("total", total), text)
         self.heartbeat()
 

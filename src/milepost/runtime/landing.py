@@ -5,14 +5,18 @@ from __future__ import annotations
 import inspect
 import traceback
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from milepost.errors import ConfigurationError, OutputMismatch, ValueNotStorable
 from milepost.runtime.conform import show
 from milepost.runtime.flight import Flight
 from milepost.values import content_hash, encode
 
-__all__ = ["describe_error", "describe_interrupt", "storable_text", "take_value"]
+__all__ = ["cut", "describe_error", "describe_interrupt", "storable_text", "take_value"]
+
+
+_LONGEST_MESSAGE: Final = 2**16  # characters of a message that are recorded
+_LONGEST_TRACE: Final = 2**18  # ... and of a traceback
 
 
 def take_value(flight: Flight, value: Any) -> None:
@@ -51,13 +55,21 @@ def _named(label: str, value: Any, error: Exception) -> Exception:
 
 
 def describe_error(error: BaseException) -> tuple[str, str, str]:
-    """Return the type, the message and the traceback of an error as text that can be stored."""
+    """Return the type, the message and the traceback of an error as text that can be stored.
+
+    Some libraries put a whole document into a message: very long ones are cut, and say so.
+    """
     try:
         message = str(error)
     except Exception as second:
         message = f"<no message: {type(second).__name__} in __str__>"
     trace = "".join(traceback.format_exception(error))
-    return type(error).__qualname__, storable_text(message), storable_text(trace)
+    message = cut(storable_text(message), _LONGEST_MESSAGE)
+    trace = storable_text(trace)
+    if len(trace) > _LONGEST_TRACE:  # its frames stand at the beginning, and of a chain of errors the last at the end
+        half = _LONGEST_TRACE // 2
+        trace = f"{cut(trace, half)}\n{trace[-half:]}"
+    return type(error).__qualname__, message, trace
 
 
 def describe_interrupt(error: BaseException, flights: Iterable[Flight]) -> str:
@@ -72,6 +84,16 @@ def describe_interrupt(error: BaseException, flights: Iterable[Flight]) -> str:
         return "the process was interrupted"
     code = "" if error.code is None else show(error.code)
     return storable_text(f"step {label!r} called sys.exit({code})")
+
+
+def cut(text: str, longest: int) -> str:
+    """Return a text, or where it is longer than so many characters its beginning and a note.
+
+    Example:
+        >>> cut("abcdef", 4)
+        'abcd… (cut here: 6 characters in all)'
+    """
+    return text if len(text) <= longest else f"{text[:longest]}… (cut here: {len(text):,} characters in all)"
 
 
 def storable_text(text: str) -> str:
