@@ -51,15 +51,21 @@ __all__ = [
 ]
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: object, known: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for a near miss, else an empty text.
 
     Example:
         >>> did_you_mean("colour", ["color", "size"])
         " Did you mean 'color'?"
     """
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6) if isinstance(name, str) else ()
     return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def _one_line(text: str, longest: int = 1000) -> str:
+    """Return what user code said as part of a sentence: one line, and not a book."""
+    line = " ".join(text[: 2 * longest].split())
+    return line if len(text) <= 2 * longest and len(line) <= longest else f"{line[:longest]}..."
 
 
 class MilepostError(Exception):
@@ -257,7 +263,10 @@ class LeaseLost(MilepostError):
 
 
 class RunFailed(MilepostError):
-    """A run ended as failed; ``__cause__`` is the step's own exception where this process saw it."""
+    """A run ended as failed; ``__cause__`` is the step's own exception where this process saw it.
+
+    The sentence has the step's message in one line; ``error_message`` has all that is recorded of it.
+    """
 
     def __init__(
         self,
@@ -276,7 +285,7 @@ class RunFailed(MilepostError):
         self.error_message = message
         self.error_traceback = traceback
         where = f" in step {label!r}" if label else ""
-        told = f"{error_type}: {message}" if message else str(error_type)
+        told = f"{error_type}: {_one_line(message)}" if message else str(error_type)
         super().__init__(
             f"Run {run_id} failed{where}: {told}{'' if told.endswith(('.', '!', '?')) else '.'} "
             f"Mend the cause, then go on from the completed steps: `{again or f'milepost resume {run_id}'}`."
@@ -291,7 +300,7 @@ class RunCancelled(MilepostError):
         self.run_id = run_id
         self.reason = reason
         super().__init__(
-            f"Run {run_id} was cancelled ({reason or 'on request'}). "
+            f"Run {run_id} was cancelled ({_one_line(reason or 'on request')}). "
             f"Go on with it: `{again or f'milepost resume {run_id}'}`."
         )
 

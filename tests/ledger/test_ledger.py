@@ -404,6 +404,6 @@ def test_a_run_is_found_by_its_unique_beginning_and_by_latest(ledger: Ledger) ->
     assert ledger.find_run("x").run_id == "xyz3"
     assert ledger.find_run("abd").run_id == "abd2"
     assert ledger.find_run("latest").run_id == "xyz3"
-    for unclear in ("ab", "", "%", "_", "abc1x"):
+    for unclear in ("", "%", "_", "abc1x"):
         with pytest.raises(LookupError):
             ledger.find_run(unclear)

@@ -9,11 +9,11 @@ __all__ = ["cancel"]
 
 def cancel(name: RunName, ledger: LedgerUrl = None) -> None:
     """Ask a run to stop; the process that executes it notices within about half a second."""
-    from milepost.cli.ledgers import find_run, open_existing
+    from milepost.cli.ledgers import open_existing
     from milepost.runtime import cancel_run, describe_owner
 
     opened = open_existing(ledger, read_only=False)
-    run = find_run(opened, name)
+    run = opened.find_run(name)
     if cancel_run(opened, run.run_id) == "requested":
         print(f"Run {run.run_id} was asked to stop; {describe_owner(run.lease_owner or 'nobody')} will notice.")
     else:

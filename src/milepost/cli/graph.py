@@ -90,7 +90,7 @@ def graph(
 
 def _picture(name: str, ledger: str | None) -> Picture:
     from milepost.cli.failures import NothingThere
-    from milepost.cli.ledgers import find_run, open_existing
+    from milepost.cli.ledgers import open_existing
     from milepost.cli.target import is_target, load_target
     from milepost.draw import as_picture, picture_of_run
     from milepost.errors import StoreError
@@ -100,7 +100,7 @@ def _picture(name: str, ledger: str | None) -> Picture:
     try:
         opened = open_existing(ledger)
         # A run id may hold a colon as well, so a run of exactly this name goes first.
-        run = opened.get_run(name) if looks_like_target else find_run(opened, name)
+        run = opened.get_run(name) if looks_like_target else opened.find_run(name)
     except (NothingThere, StoreError):
         if not looks_like_target:
             raise

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from milepost.dag import Dag
 from milepost.errors import ConfigurationError, InputError
+from milepost.runtime.conform import validator_of
 
 __all__ = ["parse_tags", "read_inputs"]
 
@@ -71,18 +72,13 @@ def _value_of(text: str, annotation: Any) -> Any:
 
 def _takes(annotation: Any, text: str) -> bool:
     """Return whether a text can become what an annotation asks for."""
-    from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
-    from pydantic.errors import PydanticSchemaGenerationError
+    from pydantic import ValidationError
 
-    try:
-        try:
-            adapter = TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
-        except PydanticUserError:  # a model brings its own configuration
-            adapter = TypeAdapter(annotation)
-    except (PydanticSchemaGenerationError, PydanticUserError, TypeError):
+    validate = validator_of(annotation)
+    if validate is None:
         return False
     try:
-        adapter.validate_python(text)
+        validate(text)
     except ValidationError:
         return False
     return True

@@ -6,11 +6,10 @@ import os
 
 from milepost.cli.console import command
 from milepost.cli.failures import NothingThere
-from milepost.errors import ConfigurationError, RunNotFound
+from milepost.errors import ConfigurationError
 from milepost.ledger import Ledger, default_ledger
-from milepost.model import Run
 
-__all__ = ["find_run", "ledger_words", "open_existing"]
+__all__ = ["ledger_words", "open_existing"]
 
 
 def open_existing(url: str | None, *, read_only: bool = True, durability: str = "power") -> Ledger:
@@ -35,21 +34,3 @@ def open_existing(url: str | None, *, read_only: bool = True, durability: str = 
 def ledger_words(url: str | None) -> list[str]:
     """Return the words of a command line that lead to the same ledger again; none for the default."""
     return [] if url is None else ["--ledger", url]
-
-
-def find_run(ledger: Ledger, text: str) -> Run:
-    """Return the run that a person means: a full id, its unique beginning, or ``latest``.
-
-    Raises:
-        RunNotFound: Nothing matches.
-        ConfigurationError: Several runs begin so.
-    """
-    try:
-        return ledger.find_run(text)
-    except RunNotFound:
-        matches = ledger.store.find_run_ids(text, 4) if text else []
-        if len(matches) < 2:
-            raise
-    shown = ", ".join(matches[:3])
-    more = ", ..." if len(matches) > 3 else ""
-    raise ConfigurationError(f"{text!r} is the beginning of several runs: {shown}{more}. Write more of it.")

@@ -40,7 +40,7 @@ def resume(
     max_concurrency: MaxConcurrency = None,
 ) -> None:
     """Go on with a run that died, failed or was cancelled; completed steps do not run again."""
-    from milepost.cli.ledgers import find_run, open_existing
+    from milepost.cli.ledgers import open_existing
     from milepost.errors import ConfigurationError
 
     if (name is None) != every:
@@ -51,7 +51,7 @@ def resume(
     if name is None:
         code = _resume_all(opened, ledger, durability, max_concurrency)
     else:
-        code = _resume_one(opened, find_run(opened, name), target, ledger, max_concurrency)
+        code = _resume_one(opened, opened.find_run(name), target, ledger, max_concurrency)
     raise typer.Exit(code)
 
 

@@ -38,10 +38,10 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show a run: its steps, what failed and why, and a timeline. With STEP: its input, output and errors."""
-    from milepost.cli.ledgers import find_run, ledger_words, open_existing
+    from milepost.cli.ledgers import ledger_words, open_existing
 
     opened = open_existing(ledger)
-    run = find_run(opened, name)
+    run = opened.find_run(name)
     if label is not None:
         _show_step(opened, run, label, as_json=as_json)
     elif as_json:

@@ -9,7 +9,7 @@ from typing import Any
 from milepost.dag.fits import element_of, fits, is_mappable, map_outputs
 from milepost.errors import GraphError, InputError, OutputMismatch, did_you_mean
 from milepost.graph import Binding, Graph, Node, Source
-from milepost.runtime.conform import annotation_name, return_check, show
+from milepost.runtime.conform import annotation_name, complaints_of, return_check, show, validator_of
 from milepost.runtime.steps import MISSING, Parameter, Step
 
 __all__ = ["Built", "InputSpec", "NodeSpec", "build"]
@@ -49,12 +49,17 @@ class Built:
     inputs: dict[str, InputSpec]
     _validators: dict[str, Any] = field(default_factory=dict)
 
-    def validate(self, given: Mapping[str, Any], name: str) -> dict[str, Any]:
+    def validate(
+        self, given: Mapping[str, Any] | None, name: str, more: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
         """Return the inputs, validated and converted by pydantic against their annotations.
 
         Raises:
             InputError: One line that lists everything missing, unknown or of the wrong type.
         """
+        if given is not None and not (isinstance(given, Mapping) and all(isinstance(key, str) for key in given)):
+            raise InputError(f"inputs must be a mapping of names to values, such as {{'n': 4}}, not {show(given)}.")
+        given = {**(given or {}), **(more or {})}
         complaints = []
         for key in given:
             if key not in self.inputs:
@@ -78,27 +83,20 @@ class Built:
     def _convert(self, spec: InputSpec, value: Any) -> Any:
         if spec.annotation is MISSING or spec.annotation is Any:
             return value
-        from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
-        from pydantic.errors import PydanticSchemaGenerationError
+        from pydantic import ValidationError
 
-        adapter = self._validators.get(spec.name)
-        if adapter is None:
-            try:
-                try:
-                    adapter = TypeAdapter(spec.annotation, config=ConfigDict(arbitrary_types_allowed=True))
-                except PydanticUserError:
-                    adapter = TypeAdapter(spec.annotation)
-            except (PydanticSchemaGenerationError, PydanticUserError, TypeError):
-                return value  # an annotation that pydantic cannot read promises nothing
-            self._validators[spec.name] = adapter
+        if spec.name not in self._validators:
+            self._validators[spec.name] = validator_of(spec.annotation)
+        validate = self._validators[spec.name]
+        if validate is None:
+            return value
         try:
-            return adapter.validate_python(value)
+            return validate(value)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_context=False)[0]
-            where = "".join(f"[{part!r}]" for part in first["loc"])
-            told = f"not {show(value)} ({first['msg']})"
-            message = f"input {spec.name!r}{where} must be {_named(spec.annotation)}, {told}"
-            raise ValueError(message) from None
+            raise ValueError(
+                f"input {spec.name!r} must be {_named(spec.annotation)}, not {show(value)} "
+                f"({complaints_of(error, value)})"
+            ) from None
 
 
 def build(name: str, specs: Sequence[NodeSpec]) -> Built:

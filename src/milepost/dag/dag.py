@@ -125,7 +125,7 @@ class Dag(Submitting):
         Raises:
             GraphError: The label or a parameter name cannot be.
         """
-        return self._add(fn, label, after, {**bindings, **(bind or {})})
+        return self._add(fn, label, after, _joined(bindings, bind))
 
     def map(
         self,
@@ -160,9 +160,7 @@ class Dag(Submitting):
             isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1
         ):
             raise ConfigurationError(f"concurrency must be a whole number of 1 or more, not {concurrency!r}.")
-        return self._add(
-            fn, label, after, {**bindings, **(bind or {})}, over=over, is_map=True, concurrency=concurrency
-        )
+        return self._add(fn, label, after, _joined(bindings, bind), over=over, is_map=True, concurrency=concurrency)
 
     def sleep(
         self,
@@ -347,7 +345,7 @@ class Dag(Submitting):
             KeyboardInterrupt: Recorded, then raised again.
         """
         built = self._build()
-        values = built.validate({**(inputs or {}), **more_inputs}, self.name)
+        values = built.validate(inputs, self.name, more_inputs)
         options = RunOptions(
             ledger=ledger,
             run_id=run_id,
@@ -376,7 +374,7 @@ class Dag(Submitting):
     ) -> FinishedRun:
         """Do what :meth:`run` does on the running event loop, without ever blocking it."""
         built = self._build()
-        values = built.validate({**(inputs or {}), **more_inputs}, self.name)
+        values = built.validate(inputs, self.name, more_inputs)
         options = RunOptions(
             ledger=ledger,
             run_id=run_id,
@@ -457,6 +455,12 @@ class Dag(Submitting):
 
 def _unwrap(value: Any) -> Any:
     return value.spec if isinstance(value, NodeRef) else value
+
+
+def _joined(bindings: dict[str, Any], bind: Mapping[str, Any] | None) -> dict[str, Any]:
+    if bind is not None and not isinstance(bind, Mapping):
+        raise GraphError(f"bind must be a mapping of parameter names to nodes or values, not {bind!r}.")
+    return {**bindings, **(bind or {})}
 
 
 def _check_plain(value: Any, name: str, label: str) -> None:

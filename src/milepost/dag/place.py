@@ -33,7 +33,9 @@ def find_target(dag: object, module_name: str) -> str | None:
 
 def lasting_target(target: str | None) -> str | None:
     """Return a target as it can be found again from any folder: a file that is there, by its whole path."""
-    file, colon, name = (target or "").rpartition(":")
+    if not isinstance(target, str):
+        return target
+    file, colon, name = target.rpartition(":")
     return f"{os.path.abspath(file)}:{name}" if colon and os.path.isfile(file) else target
 
 

@@ -104,7 +104,7 @@ class Ledger:
         if durability not in ("power", "process"):
             near = did_you_mean(str(durability), ["power", "process"])
             raise ConfigurationError(f"durability must be 'power' or 'process', not {durability!r}.{near}")
-        if not lease > 0:
+        if isinstance(lease, bool) or not isinstance(lease, (int, float)) or not lease > 0:
             raise ConfigurationError(f"lease must be more than 0 seconds, not {lease!r}.")
         path = _path_of(url)
         options: dict[str, Any] = {"durability": durability, "read_only": read_only}
@@ -160,8 +160,11 @@ class Ledger:
         """Return the run that a person means: a full id, its unique beginning, or ``latest``.
 
         Raises:
-            RunNotFound: Nothing matches, or more than one run does.
+            RunNotFound: Nothing matches.
+            ConfigurationError: Several runs begin so.
         """
+        if not isinstance(text, str):
+            raise RunNotFound(text)
         run = self.store.get_run(text)
         if run is not None:
             return run
@@ -169,9 +172,12 @@ class Ledger:
             newest = self.store.list_runs(RunFilter(limit=1))
             if newest:
                 return newest[0]
-        matches = self.store.find_run_ids(text, 2) if text else []
+        matches = self.store.find_run_ids(text, 4) if text else []
         if len(matches) == 1:
             return self.require_run(matches[0])
+        if matches:
+            shown = ", ".join(matches[:3]) + (", ..." if len(matches) > 3 else "")
+            raise ConfigurationError(f"{text!r} is the beginning of several runs: {shown}. Write more of it.")
         raise RunNotFound(text, [r.run_id for r in self.store.list_runs(RunFilter(limit=100))])
 
     def list_runs(
@@ -195,13 +201,19 @@ class Ledger:
             before: The last run of the page before, to get the next page.
 
         Raises:
-            ConfigurationError: The status is not one.
+            ConfigurationError: An argument has a value that cannot work.
         """
         moment = None
         if isinstance(since, timedelta):
             moment = self.clock.now() - since // timedelta(microseconds=1)
-        elif since is not None:
+        elif isinstance(since, datetime) and since.tzinfo is not None:
             moment = to_micros(since)
+        elif since is not None:
+            raise ConfigurationError(
+                f"since must be a timedelta or an aware datetime, such as datetime.now(UTC), not {since!r}."
+            )
+        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+            raise ConfigurationError(f"limit must be a whole number of 1 or more, not {limit!r}.")
         return self.store.list_runs(
             RunFilter(
                 status=_status(status),
@@ -312,6 +324,8 @@ class Ledger:
         Everything that belongs to a run goes with it in the same transaction, so that a reused id
         never meets old results.
         """
+        if not isinstance(older_than, timedelta):
+            raise ConfigurationError(f"older_than must be a timedelta, such as timedelta(days=30), not {older_than!r}.")
         before = self.clock.now() - older_than // timedelta(microseconds=1)
         deleted = 0
         while count := self.store.delete_runs(before, _DELETE_BATCH):
@@ -341,7 +355,10 @@ def _not_kept(label: str) -> ValueNotRestorable:
 
 
 def _path_of(url: str | os.PathLike[str] | None) -> str:
-    text = os.fsdecode(url) if url is not None else default_ledger()
+    try:
+        text = os.fsdecode(url) if url is not None else default_ledger()
+    except TypeError:
+        raise ConfigurationError(f"A ledger is a path, a URL or an open Ledger, not {url!r}.") from None
     if not text:
         raise ConfigurationError("The ledger's path is empty. Name a file, such as --ledger runs.db.")
     if _is_postgres(text):

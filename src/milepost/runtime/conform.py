@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import typing
 from collections import abc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from types import NoneType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from milepost.errors import OutputMismatch
 
-__all__ = ["annotation_name", "return_check", "show"]
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+__all__ = ["annotation_name", "complaints_of", "return_check", "show", "validator_of"]
 
 Check = Callable[[Any], None]
+
+_COMPLAINTS: Final = 3  # about one value that are told
 
 _TOWER: Final[dict[type, tuple[type, ...]]] = {float: (float, int), complex: (complex, float, int)}
 # Looking into these would consume the value, or there is nothing inside to look at.
@@ -94,23 +99,68 @@ class _PydanticCheck:
         try:
             self._validate(value, strict=True)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-            where = "".join(f"[{part!r}]" for part in first["loc"])
-            raise OutputMismatch(
-                self._step, self._name, f"{_told(value)} ({where or 'value'}: {first['msg']})"
-            ) from None
+            detail = complaints_of(error, value, whole="value: ")
+            raise OutputMismatch(self._step, self._name, f"{_told(value)} ({detail})") from None
 
     def _compile(self) -> Callable[..., Any]:
-        from pydantic import ConfigDict, PydanticUserError, TypeAdapter
-        from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation
+        return validator_of(self._annotation) or (lambda value, strict: value)
 
-        unknown = (PydanticUserError, PydanticSchemaGenerationError, PydanticUndefinedAnnotation, TypeError)
-        for config in (ConfigDict(arbitrary_types_allowed=True), None):
-            try:
-                return TypeAdapter(self._annotation, config=config).validate_python
-            except unknown:
-                continue
-        return lambda value, strict: value  # an annotation nobody can check promises nothing
+
+def validator_of(annotation: Any) -> Callable[..., Any] | None:
+    """Return pydantic's validation against an annotation.
+
+    None means that pydantic cannot read it, or that it names what is not defined: it promises nothing.
+    """
+    from pydantic import ConfigDict, PydanticUserError, TypeAdapter
+    from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation
+
+    if annotation is None:
+        annotation = NoneType
+    for config in (ConfigDict(arbitrary_types_allowed=True), None):  # a model brings a configuration of its own
+        try:
+            adapter = TypeAdapter(annotation, config=config)
+            adapter.validator.validate_python  # noqa: B018 - raises where a name is not defined yet
+        except (PydanticUserError, PydanticSchemaGenerationError, PydanticUndefinedAnnotation, TypeError, NameError):
+            continue
+        return adapter.validate_python
+    return None
+
+
+def complaints_of(error: ValidationError, value: Any, *, whole: str = "") -> str:
+    """Return what is wrong with a value, part by part, in one line.
+
+    Args:
+        error: What pydantic said of the value.
+        value: The value.
+        whole: Stands before a complaint about the value as a whole.
+    """
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    told = []
+    for one in found[:_COMPLAINTS]:
+        path = _path_in(value, one["loc"], is_missing=one["type"] == "missing")
+        told.append(f"{path}: {one['msg']}" if path else f"{whole}{one['msg']}")
+    more = f"; and {len(found) - _COMPLAINTS} more" if len(found) > _COMPLAINTS else ""
+    return "; ".join(dict.fromkeys(told)) + more
+
+
+def _path_in(value: Any, location: Sequence[int | str], *, is_missing: bool) -> str:
+    """Return the place of a complaint as Python would write it: pydantic's also names the branches of a union."""
+    path = ""
+    for place, part in enumerate(location):
+        inside = _parts_of(value)
+        if part not in inside and not (is_missing and place == len(location) - 1):
+            continue
+        path += f".{part}" if isinstance(part, str) and part.isidentifier() else f"[{part!r}]"
+        value = inside.get(part)
+    return path.removeprefix(".")
+
+
+def _parts_of(value: Any) -> Mapping[int | str, Any]:
+    if isinstance(value, Mapping):
+        return value
+    if isinstance(value, (list, tuple)):
+        return dict(enumerate(value))
+    return getattr(value, "__dict__", {})
 
 
 def show(value: Any) -> str:

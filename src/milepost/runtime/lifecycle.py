@@ -22,6 +22,7 @@ from milepost.errors import (
 from milepost.graph import Graph, compare_definitions
 from milepost.ledger import Ledger
 from milepost.model import Run, check_run_id, new_run_id
+from milepost.runtime.conform import show
 from milepost.runtime.keeper import is_executing_here
 from milepost.runtime.outcome import FinishedRun, Outputs
 from milepost.runtime.owner import current_owner, describe_owner, is_owner_gone
@@ -39,6 +40,7 @@ __all__ = [
     "new_run",
     "open_ledger",
     "resume_session",
+    "tags_text",
 ]
 
 _DIED: Final = ("ProcessDied", "the process that executed this attempt is gone")
@@ -70,10 +72,6 @@ def new_run(
         ValueNotStorable: An input cannot be stored.
     """
     now = ledger.clock.now()
-    try:
-        tags_text = json.dumps(dict(tags or {}), allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ConfigurationError(f"tags must be plain JSON data: {error}. Use texts and numbers.") from error
     return NewRun(
         run_id=new_run_id(now) if run_id is None else check_run_id(run_id),
         workflow=graph.name,
@@ -85,8 +83,22 @@ def new_run(
         now=now,
         lease_until=now + int(ledger.lease * 1e6),
         target=target,
-        tags=tags_text,
+        tags=tags_text(tags),
     )
+
+
+def tags_text(tags: Mapping[str, Any] | None) -> str:
+    """Return tags as the JSON text that is stored.
+
+    Raises:
+        ConfigurationError: They are not plain data by name.
+    """
+    if tags is not None and not (isinstance(tags, Mapping) and all(isinstance(name, str) for name in tags)):
+        raise ConfigurationError(f"tags must be plain JSON data by name, such as {{'team': 'data'}}, not {show(tags)}.")
+    try:
+        return json.dumps(dict(tags or {}), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigurationError(f"tags must be plain JSON data: {error}. Use texts and numbers.") from error
 
 
 # --- resuming ------------------------------------------------------------------------------------

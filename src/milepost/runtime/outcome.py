@@ -167,7 +167,7 @@ class FinishedRun:
             is_found = True
         if not is_found:
             words += ["--target", "file.py:dag"]
-        if os.path.realpath(url) != os.path.realpath(default_ledger()):
+        if os.path.realpath(self.ledger.full_url) != os.path.realpath(default_ledger().removeprefix("sqlite:///")):
             words += ["--ledger", url]
         return shlex.join(words)
 

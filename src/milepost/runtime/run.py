@@ -18,6 +18,7 @@ from milepost.runtime.lifecycle import finish, new_run, open_ledger, resume_sess
 from milepost.runtime.outcome import FinishedRun
 from milepost.runtime.progress import Progress
 from milepost.runtime.session import RunSession
+from milepost.runtime.steps import check_executor
 from milepost.runtime.sync_driver import SyncDriver
 
 __all__ = ["RunOptions", "resume_graph", "resume_graph_async", "run_graph", "run_graph_async"]
@@ -41,10 +42,15 @@ class RunOptions:
     on_start: Callable[[Progress], None] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a limit that could never let anything run."""
+        """Refuse what could never work, before a run is created."""
         limit = self.max_concurrency
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
             raise ConfigurationError(f"max_concurrency must be a whole number of 1 or more, not {limit!r}.")
+        check_executor("executor", self.executor)
+        if self.target is not None and not isinstance(self.target, str):
+            raise ConfigurationError(f"target must be a text such as 'file.py:dag', not {self.target!r}.")
+        if self.on_start is not None and not callable(self.on_start):
+            raise ConfigurationError(f"on_start must be a function of the run's progress, not {self.on_start!r}.")
 
     @property
     def limit(self) -> int:

@@ -19,7 +19,7 @@ from milepost.runtime.conform import Check, return_check
 from milepost.runtime.context import StepContext
 from milepost.runtime.lazy import lazy
 
-__all__ = ["Parameter", "Step", "as_step", "step"]
+__all__ = ["Parameter", "Step", "as_step", "check_executor", "step"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -59,7 +59,7 @@ class Step(Generic[P, R]):
         if not callable(fn):
             raise ConfigurationError(f"A step must be a function, not {fn!r}. Decorate a def or an async def.")
         self.fn = fn
-        self.name = name or _name_of(fn)
+        self.name = _name_of(fn) if name is None else name
         self.retry = retry
         self.timeout = timeout
         self.at_most_once = at_most_once
@@ -169,6 +169,7 @@ class Step(Generic[P, R]):
                 f"Step {self.name!r}: timeout must be a number of seconds, more than 0, not {self.timeout!r}. "
                 "Leave it out for no limit."
             )
+        check_executor(f"Step {self.name!r}: executor", self.executor)
         if self.retry is not None and not isinstance(self.retry, Retry):
             raise ConfigurationError(f"Step {self.name!r}: retry must be a Retry, not {self.retry!r}.")
         if self.at_most_once and self.retry is not None and self.retry.max_retries:
@@ -258,6 +259,18 @@ def step(
         )
 
     return decorate if fn is None else decorate(fn)
+
+
+def check_executor(what: str, executor: object) -> None:
+    """Refuse what cannot run a step's body.
+
+    Raises:
+        ConfigurationError: It has no ``submit`` as executors have it.
+    """
+    if executor is not None and (isinstance(executor, type) or not callable(getattr(executor, "submit", None))):
+        raise ConfigurationError(
+            f"{what} must be a concurrent.futures.Executor, such as ProcessPoolExecutor(), not {executor!r}."
+        )
 
 
 def as_step(source: Step[..., Any] | Callable[..., Any]) -> Step[..., Any]:

@@ -16,6 +16,7 @@ from milepost.ledger import Ledger
 from milepost.model import Retry, check_run_id, new_run_id
 from milepost.names import DEFAULT_QUEUE, check_name
 from milepost.runtime.handle import RunHandle
+from milepost.runtime.lifecycle import tags_text
 from milepost.store import NewTask, Submitted
 from milepost.values import encode
 
@@ -107,10 +108,6 @@ def new_task(ledger: Ledger, graph: Graph, inputs: Mapping[str, Any], kind: str,
         ValueNotStorable: An input cannot be stored.
     """
     now = ledger.clock.now()
-    try:
-        tags = json.dumps(dict(options.tags or {}), allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ConfigurationError(f"tags must be plain JSON data: {error}. Use texts and numbers.") from error
     return NewTask(
         run_id=new_run_id(now) if options.run_id is None else check_run_id(options.run_id),
         workflow=graph.name,
@@ -126,7 +123,7 @@ def new_task(ledger: Ledger, graph: Graph, inputs: Mapping[str, Any], kind: str,
         idempotency_key=options.idempotency_key,
         version=options.version,
         target=options.target,
-        tags=tags,
+        tags=tags_text(options.tags),
         policies=json.dumps(retry_document(options.retry)),
         correlation_id=options.correlation_id,
         created_by=options.created_by,
