@@ -1,10 +1,10 @@
 """The drivers of the engine: they perform what the pure core decides."""
 
+from milepost.owner import describe_owner
 from milepost.runtime.context import StepContext
 from milepost.runtime.handle import RunEvent, RunHandle
 from milepost.runtime.lifecycle import cancel_run, find_interrupted, is_interrupted
 from milepost.runtime.outcome import FinishedRun
-from milepost.runtime.owner import describe_owner
 from milepost.runtime.progress import NodeProgress, Progress
 from milepost.runtime.steps import Step, step
 from milepost.runtime.worker import Worker

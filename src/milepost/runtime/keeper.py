@@ -17,7 +17,7 @@ from typing import Final
 
 from milepost.errors import LeaseLost, MilepostError, RunBusy, StoreError
 from milepost.ledger import Ledger
-from milepost.runtime.owner import current_owner
+from milepost.owner import current_owner
 from milepost.runtime.session import RunSession
 from milepost.store import Store
 

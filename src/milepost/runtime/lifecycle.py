@@ -22,10 +22,10 @@ from milepost.errors import (
 from milepost.graph import Graph, compare_definitions
 from milepost.ledger import Ledger
 from milepost.model import Run, check_run_id, new_run_id
+from milepost.owner import current_owner, describe_owner, is_owner_gone
 from milepost.runtime.conform import show
 from milepost.runtime.keeper import is_executing_here
 from milepost.runtime.outcome import FinishedRun, Outputs
-from milepost.runtime.owner import current_owner, describe_owner, is_owner_gone
 from milepost.runtime.session import RunSession
 from milepost.states import RunStatus, StepStatus
 from milepost.store import EdgeWrite, NewRun, RunEnd, RunWrite, StepRow

@@ -10,8 +10,8 @@ import logging
 from typing import Final
 
 from milepost.ledger import Ledger
+from milepost.owner import current_owner, is_owner_gone
 from milepost.runtime.firing import fire_due
-from milepost.runtime.owner import current_owner, is_owner_gone
 
 __all__ = ["DIED", "Maintenance"]
 

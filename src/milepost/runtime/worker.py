@@ -27,13 +27,13 @@ from milepost.graph import Graph
 from milepost.ledger import Ledger
 from milepost.model import Run, WorkerInfo
 from milepost.names import DEFAULT_QUEUE, check_name
+from milepost.owner import current_owner, describe_owner, is_owner_gone
 from milepost.runtime.async_driver import AsyncDriver
 from milepost.runtime.claims import claimed_session
 from milepost.runtime.heartbeat import HeartbeatProcess
 from milepost.runtime.keeper import executing, is_executing_here
 from milepost.runtime.lifecycle import open_ledger
 from milepost.runtime.maintenance import Maintenance
-from milepost.runtime.owner import current_owner, describe_owner, is_owner_gone
 from milepost.runtime.session import RunSession
 from milepost.runtime.threads import BodyThreads
 from milepost.store import ClaimedTask
