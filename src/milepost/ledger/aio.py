@@ -7,8 +7,22 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, ParamSpec, TypeVar
 
+from milepost.ledger.gate import Gate
 from milepost.ledger.ledger import Ledger
-from milepost.model import Attempt, Checkpoint, Edge, Problem, Run, RunPayload, StepAttempt
+from milepost.model import (
+    Attempt,
+    Checkpoint,
+    Edge,
+    Event,
+    Problem,
+    QueueInfo,
+    Run,
+    RunPayload,
+    StepAttempt,
+    Wait,
+    WorkerInfo,
+)
+from milepost.names import DEFAULT_QUEUE
 from milepost.states import RunStatus
 
 __all__ = ["AsyncLedger"]
@@ -112,9 +126,59 @@ class AsyncLedger:
         """See :meth:`Ledger.get_output`."""
         return await _hop(self.ledger.get_output, run_id, label)
 
+    async def get_result(self, run_id: str) -> Any:
+        """See :meth:`Ledger.get_result`."""
+        return await _hop(self.ledger.get_result, run_id)
+
     async def delete_runs(self, *, older_than: timedelta) -> int:
         """See :meth:`Ledger.delete_runs`."""
         return await _hop(self.ledger.delete_runs, older_than=older_than)
+
+    async def emit_event(self, name: str, payload: Any = None, *, scope: str = DEFAULT_QUEUE, conn: Any = None) -> bool:
+        """See :meth:`Ledger.emit_event`; a ``conn`` of sqlite3 belongs to its thread, so open it for all threads."""
+        return await _hop(self.ledger.emit_event, name, payload, scope=scope, conn=conn)
+
+    async def get_event(self, name: str, *, scope: str = DEFAULT_QUEUE) -> Event | None:
+        """See :meth:`Ledger.get_event`."""
+        return await _hop(self.ledger.get_event, name, scope=scope)
+
+    async def list_events(
+        self, *, scope: str = DEFAULT_QUEUE, prefix: str | None = None, limit: int = 100
+    ) -> list[Event]:
+        """See :meth:`Ledger.list_events`."""
+        return await _hop(self.ledger.list_events, scope=scope, prefix=prefix, limit=limit)
+
+    async def list_waits(self, run_id: str) -> list[Wait]:
+        """See :meth:`Ledger.list_waits`."""
+        return await _hop(self.ledger.list_waits, run_id)
+
+    async def pause_queue(self, name: str) -> None:
+        """See :meth:`Ledger.pause_queue`."""
+        await _hop(self.ledger.pause_queue, name)
+
+    async def resume_queue(self, name: str) -> bool:
+        """See :meth:`Ledger.resume_queue`."""
+        return await _hop(self.ledger.resume_queue, name)
+
+    async def list_queues(self) -> list[QueueInfo]:
+        """See :meth:`Ledger.list_queues`."""
+        return await _hop(self.ledger.list_queues)
+
+    async def list_workers(self) -> list[WorkerInfo]:
+        """See :meth:`Ledger.list_workers`."""
+        return await _hop(self.ledger.list_workers)
+
+    async def why(self, run_id: str) -> Gate:
+        """See :meth:`Ledger.why`."""
+        return await _hop(self.ledger.why, run_id)
+
+    async def delete_events(self, *, older_than: timedelta) -> int:
+        """See :meth:`Ledger.delete_events`."""
+        return await _hop(self.ledger.delete_events, older_than=older_than)
+
+    async def delete_workers(self, *, older_than: timedelta) -> int:
+        """See :meth:`Ledger.delete_workers`."""
+        return await _hop(self.ledger.delete_workers, older_than=older_than)
 
     async def check(self) -> list[Problem]:
         """See :meth:`Ledger.check`; everything at once."""

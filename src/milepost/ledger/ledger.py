@@ -20,6 +20,7 @@ from milepost.errors import (
     did_you_mean,
 )
 from milepost.ledger.shared import SharedStore, share_store
+from milepost.ledger.sharing import Sharing
 from milepost.model import Attempt, Checkpoint, Edge, Problem, Run, RunPayload, StepAttempt, Storage
 from milepost.states import RunStatus
 from milepost.store import FaultHook, RunFilter, Store
@@ -38,7 +39,7 @@ def default_ledger() -> str:
     return os.environ.get(ENVIRONMENT) or DEFAULT_FILE
 
 
-class Ledger:
+class Ledger(Sharing):
     """Where runs are recorded. Open one with :meth:`open`; it may be shared by all threads.
 
     Example:

@@ -94,6 +94,14 @@ class Queues(Protocol):
         """Let a queue's tasks be claimed again; return whether it was paused."""
         ...
 
+    def get_queue_pause(self, name: str) -> int | None:
+        """Return since when a queue is paused, or None where it is not."""
+        ...
+
+    def count_ahead(self, run: Run, now: int) -> int:
+        """Return how many due tasks of a run's queue are claimed before it."""
+        ...
+
     def list_queues(self) -> list[QueueInfo]:
         """Return every queue that holds unfinished tasks or is paused, by name."""
         ...

@@ -96,6 +96,14 @@ class Runs(Protocol):
         """Return every attempt of every step in order of start, without payloads."""
         ...
 
+    def list_unsettled_steps(self, run_id: str) -> list[StepAttempt]:
+        """Return the last attempts that run, or that failed and were not followed by another."""
+        ...
+
+    def count_elements(self, run_id: str, map_label: str) -> int:
+        """Return how many elements of a map have completed."""
+        ...
+
     def get_step(self, run_id: str, label: str) -> list[StepAttempt]:
         """Return every attempt of one step with its payloads, oldest first."""
         ...

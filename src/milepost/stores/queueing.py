@@ -249,6 +249,16 @@ class QueueVerbs(Transacting):
                 tx.notify(TASKS)
         return bool(resumed)
 
+    def get_queue_pause(self, name: str) -> int | None:
+        """Return since when a queue is paused, or None where it is not."""
+        rows = self._rows("get_queue_pause", name=name)
+        return int(rows[0][0]) if rows else None
+
+    def count_ahead(self, run: Run, now: int) -> int:
+        """Return how many due tasks of a run's queue are claimed before it."""
+        given = {"queue": run.queue, "priority": run.priority, "run_id": run.run_id, "now": now}
+        return int(self._rows("count_ahead", **given)[0][0])
+
     def list_queues(self) -> list[QueueInfo]:
         """Return every queue that holds unfinished tasks or is paused, by name."""
         counts: dict[str, dict[str, tuple[int, int]]] = {}

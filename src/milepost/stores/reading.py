@@ -79,6 +79,14 @@ class ReadingVerbs:
         """Return every attempt of every step in order of start, without payloads."""
         return [to_step(row) for row in self._rows("list_steps", run_id=run_id)]
 
+    def list_unsettled_steps(self, run_id: str) -> list[StepAttempt]:
+        """Return the last attempts that run, or that failed and were not followed by another."""
+        return [to_step(row) for row in self._rows("list_unsettled_steps", run_id=run_id)]
+
+    def count_elements(self, run_id: str, map_label: str) -> int:
+        """Return how many elements of a map have completed."""
+        return int(self._rows("count_elements", run_id=run_id, parent=map_label, **_range_of(map_label))[0][0])
+
     def get_step(self, run_id: str, label: str) -> list[StepAttempt]:
         """Return every attempt of one step with its payloads, oldest first."""
         return [to_step(row) for row in self._rows("get_step", run_id=run_id, label=label)]
@@ -98,8 +106,7 @@ class ReadingVerbs:
             "list_element_outputs",
             run_id=run_id,
             parent=map_label,
-            first=f"{map_label}[",
-            last=f"{map_label}\\",  # the character after "["
+            **_range_of(map_label),
         )
         return [(label, output, storage) for label, output, storage in rows]
 
@@ -135,6 +142,11 @@ class ReadingVerbs:
             if len(rows) < _PAGE:
                 return
             key = rows[-1][:3]
+
+
+def _range_of(map_label: str) -> dict[str, str]:
+    """Return between which labels those of a map's elements are."""
+    return {"first": f"{map_label}[", "last": f"{map_label}\\"}  # the character after "["
 
 
 def to_run(row: tuple[Any, ...]) -> Run:

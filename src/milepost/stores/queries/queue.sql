@@ -128,8 +128,8 @@ SELECT worker_id, owner, queues, workflows, concurrency, lease, started_at, hear
 FROM workers ORDER BY started_at, worker_id;
 
 -- name: delete_workers
--- Those that stopped or fell silent long ago.
-DELETE FROM workers WHERE heartbeat_at < :before;
+-- Those that stopped or fell silent before then; a live one stays, however near :before is.
+DELETE FROM workers WHERE stopped_at < :before OR heartbeat_at + lease < :before;
 
 -- name: list_owned -> many
 SELECT {run_columns} FROM runs WHERE status = 'running' AND lease_owner = :owner ORDER BY started_at, run_id;
@@ -141,8 +141,25 @@ ON CONFLICT (name) DO UPDATE SET paused_at = COALESCE(queues.paused_at, excluded
 -- name: resume_queue
 UPDATE queues SET paused_at = NULL WHERE name = :name AND paused_at IS NOT NULL;
 
+-- name: get_queue_pause -> one
+SELECT paused_at FROM queues WHERE name = :name AND paused_at IS NOT NULL;
+
 -- name: list_paused -> many
 SELECT name, paused_at FROM queues WHERE paused_at IS NOT NULL ORDER BY name;
+
+-- name: count_ahead -> one
+-- Tasks of a queue that are claimed before one: those of a better priority, and the older ones of the same.
+-- What has become due and is not marked so yet is marked by the next claim.
+SELECT
+    (
+        SELECT COUNT(*) FROM runs
+        WHERE status = 'pending' AND available_at IS NULL AND queue = :queue
+            AND (priority, run_id) < (:priority, :run_id)
+    ) + (
+        SELECT COUNT(*) FROM runs
+        WHERE status IN ('pending', 'suspended') AND available_at IS NOT NULL AND available_at <= :now
+            AND queue = :queue AND (priority, run_id) < (:priority, :run_id)
+    );
 
 -- name: count_tasks -> many
 -- Depth of each queue by state; finished runs are not counted, so that this stays quick.

@@ -44,6 +44,26 @@ SELECT
     started_at, finished_at
 FROM steps WHERE run_id = :run_id ORDER BY started_at, seq;
 
+-- name: list_unsettled_steps -> many
+-- The last attempts that run, or that failed and were not followed by another.
+SELECT
+    run_id, label, attempt, seq, lease_epoch, kind, parent, status, NULL, NULL, storage, output_hash,
+    error_type, error_message, error_traceback, progress_done, progress_total, progress_message,
+    started_at, finished_at
+FROM steps
+WHERE run_id = :run_id AND status IN ('running', 'failed')
+    AND NOT EXISTS (
+        SELECT 1 FROM steps AS later
+        WHERE later.run_id = steps.run_id AND later.label = steps.label AND later.attempt > steps.attempt
+    )
+ORDER BY started_at, seq;
+
+-- name: count_elements -> one
+-- Of a map, those that have completed: one range of the primary key, as list_element_outputs reads it.
+SELECT COUNT(*) FROM steps
+WHERE run_id = :run_id AND label >= :first AND label < :last AND parent = :parent
+    AND status IN ('completed', 'skipped');
+
 -- name: get_step -> many
 SELECT
     run_id, label, attempt, seq, lease_epoch, kind, parent, status, input, output, storage, output_hash,
