@@ -28,6 +28,11 @@ def test_ids_made_later_sort_later_and_ids_of_one_moment_differ():
     assert len({new_run_id(5) for _ in range(1000)}) == 1000
 
 
+def test_ids_of_one_millisecond_sort_by_its_microseconds():
+    ids = [new_run_id(1_700_000_000_000_000 + micros) for micros in range(1000)]
+    assert ids == sorted(ids)
+
+
 @pytest.mark.parametrize(
     "run_id", ["a", "0", "nightly-2024.01.31_b:7", "x" * 128, "018bcfe5-6800-7000-8000-000000000000"]
 )
