@@ -140,7 +140,8 @@ def test_a_delayed_retry_starts_while_a_sibling_still_runs(is_async: bool, way, 
     assert run.outputs["sibling"] is True
 
 
-def test_a_step_that_becomes_ready_beside_a_delayed_retry_does_not_hold_it_up(way, ledger: Ledger):
+@pytest.mark.parametrize("is_async", [True, False])
+def test_a_step_that_becomes_ready_beside_a_delayed_retry_does_not_hold_it_up(is_async: bool, way, ledger: Ledger):
     is_retried = threading.Event()
 
     def flaky(ctx: StepContext) -> int:
@@ -152,9 +153,12 @@ def test_a_step_that_becomes_ready_beside_a_delayed_retry_does_not_hold_it_up(wa
     def waits(x: int) -> bool:
         return is_retried.wait(PATIENCE)
 
+    async def waits_later(x: int) -> bool:
+        return await asyncio.to_thread(is_retried.wait, PATIENCE)
+
     dag = Dag("siblings")
     dag.node(step(retry=Retry(max_retries=1, delay=0.05))(flaky))
-    dag.node(waits, x=dag.node(lambda: 1, label="first"))
+    dag.node(waits_later if is_async else waits, label="waits", x=dag.node(lambda: 1, label="first"))
     assert way.run(dag, ledger=ledger).outputs["waits"] is True
 
 

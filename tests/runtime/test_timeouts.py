@@ -225,13 +225,18 @@ class Big:
 def test_a_value_is_not_held_until_the_deadline_of_a_step_that_is_done(ledger: Ledger):
     made: list[weakref.ref[Big]] = []
 
-    @step(transient=True, timeout=3600.0)
-    def make() -> Big:
-        big = Big()
-        made.append(weakref.ref(big))
-        return big
-
     async def main() -> bool:
+        loop = asyncio.get_running_loop()
+
+        @step(transient=True, timeout=3600.0)
+        def make() -> Big:
+            is_free = threading.Event()
+            loop.call_soon_threadsafe(is_free.set)  # by then the driver waits, and the timer runs
+            assert is_free.wait(PATIENCE)
+            big = Big()
+            made.append(weakref.ref(big))
+            return big
+
         dag = Dag("held")
         last = dag.node(lambda x: None, label="last", x=dag.node(make))
         assert last.label == "last"
