@@ -171,8 +171,10 @@ def _waiting(look: Look) -> Iterator[Gate]:
     """Yield the gates that stand before a run which nobody holds, in the order in which it meets them."""
     run = look.run
     gate: Gate | None = None
-    if run.available_at is None or run.available_at > look.now:
-        gate = _suspended(look) if run.status == RunStatus.SUSPENDED else _not_due(look)
+    if run.status == RunStatus.SUSPENDED:
+        gate = None if run.available_at is not None and run.available_at <= look.now else _suspended(look)
+    elif not _is_due(look):
+        gate = _not_due(look)
     if gate is not None:
         yield gate
     paused_at = look.store.get_queue_pause(look.queue)
@@ -187,7 +189,11 @@ def _waiting(look: Look) -> Iterator[Gate]:
     if other is not None:
         yield other
     elif gate is None and paused_at is None:
-        yield _in_queue(look)
+        yield _in_queue(look) if _is_due(look) else _put_back(look)
+
+
+def _is_due(look: Look) -> bool:
+    return look.run.available_at is None or look.run.available_at <= look.now
 
 
 def _suspended(look: Look) -> Gate:
@@ -236,15 +242,14 @@ def _emit_command(wait: Wait) -> str:
 
 
 def _not_due(look: Look) -> Gate | None:
-    """Return the gate of a pending run whose time has not come; None where it is due, or was just put back."""
+    """Return the gate of a pending run whose time has not come; None where it is only offered again then."""
     run, due = look.run, look.run.available_at
-    if due is None:
-        return None
+    assert due is not None
     last = look.attempts[-1] if look.attempts else None
     if last is None:
         return Gate("scheduled", f"It is due at {look.when(due)}.", "", {"available_at": due})
     if last.error_type in _NOT_FOR_ME:
-        return None  # a pause between two offers to workers; who they are is the answer
+        return None  # which workers live says more
     error = error_text(run.error_type or last.error_type, run.error_message or last.error_message)
     step = run.error_step if last.status == RunStatus.FAILED else None
     where = f" in step {step!r}" if step else ""
@@ -254,6 +259,18 @@ def _not_due(look: Look) -> Gate | None:
         f"{sentence(error)}",
         "",
         {"available_at": due, "attempt": run.attempt, "max_attempts": run.max_attempts, "step": step, "error": error},
+    )
+
+
+def _put_back(look: Look) -> Gate:
+    run = look.run
+    last = look.attempts[-1]
+    return Gate(
+        "put_back",
+        f"A worker that could not execute it gave it back: {sentence(clipped(last.error_message or ''))}"
+        f"{_next_offer(look)}",
+        "",
+        {"available_at": run.available_at, "reason": last.error_message},
     )
 
 
@@ -281,18 +298,23 @@ def _without_worker(look: Look) -> Gate | None:
             f"Start one that does: `{start}`.",
             facts,
         )
-    refused = {attempt.owner: attempt for attempt in look.attempts if attempt.error_type == "GraphChanged"}
-    if all(worker.owner in refused for worker in able):
-        reason = refused[able[-1].owner].error_message or ""
-        facts["reason"] = reason
+    last = look.attempts[-1] if look.attempts else None
+    if last is not None and last.error_type == "GraphChanged" and any(worker.owner == last.owner for worker in able):
+        which = "the only live worker that knows it" if len(able) == 1 else "the worker that took it last"
+        facts |= {"reason": last.error_message, "available_at": run.available_at}
         return Gate(
             "definition_changed",
-            f"It began with another definition of {run.workflow!r} than every live worker has, so each gives it "
-            f"back: {sentence(clipped(reason))}",
+            f"It began with another definition of {run.workflow!r} than {which} has, which gave it back: "
+            f"{sentence(clipped(last.error_message or ''))}{_next_offer(look)}",
             f"Start a worker with the definition that it began with, or end it: `milepost cancel {run.run_id}`.",
             facts,
         )
     return None
+
+
+def _next_offer(look: Look) -> str:
+    due = look.run.available_at
+    return "" if due is None else f" It is offered again at {look.when(due)}."
 
 
 def _in_queue(look: Look) -> Gate:
