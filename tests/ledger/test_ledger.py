@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import inspect
 import os
 import shutil
 import subprocess
@@ -363,14 +365,17 @@ async def _call_all(ledger: Ledger, run: Run) -> dict[str, object]:
     }
 
 
-def test_the_async_face_answers_as_the_ledger_does(ledger: Ledger) -> None:
-    import asyncio
+def test_the_async_face_has_the_verbs_of_the_ledger_with_the_same_arguments() -> None:
+    for name, verb in vars(AsyncLedger).items():
+        if not name.startswith("_"):
+            assert inspect.iscoroutinefunction(verb), name
+            assert inspect.signature(verb).parameters == inspect.signature(getattr(Ledger, name)).parameters, name
 
+
+def test_the_async_face_answers_as_the_ledger_does(ledger: Ledger) -> None:
     run_id = _sum().run(ledger=ledger, tags={"of": "test"}).run_id
     run = ledger.require_run(run_id)
     answers = asyncio.run(_call_all(ledger, run))
-    verbs = {name for name in vars(AsyncLedger) if not name.startswith("_")}
-    assert set(answers) == verbs
     arguments: dict[str, tuple[tuple[object, ...], dict[str, object]]] = {
         "find_run": (("latest",), {}),
         "list_runs": ((), {"status": "completed", "limit": 5}),
