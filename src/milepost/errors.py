@@ -507,6 +507,10 @@ class SchemaOutdated(StoreError):
         self.url = url
         self.found = found
         self.known = known
+        if "://" in url:  # shared with others, who may have to be asked first
+            told = f"has schema {found}, and this version needs {known}" if found else "has no tables yet"
+            super().__init__(f"The ledger {url} {told}. Bring it up to date: `milepost migrate`.")
+            return
         super().__init__(
             f"The ledger {url} has schema {found}, this version needs {known}. "
             "Open it once with write permission to bring it up to date."

@@ -27,9 +27,10 @@ def doctor(ledger: LedgerUrl = None, as_json: AsJson = False) -> None:
     from milepost.errors import LedgerUnreadable
     from milepost.ledger import default_ledger
     from milepost.model import Problem
+    from milepost.stores.postgres_address import hide_password
 
     counts: Counter[str] = Counter()
-    url = ledger or default_ledger()
+    url = hide_password(ledger or default_ledger())
     try:
         opened = open_existing(ledger)
         url = opened.url

@@ -8,6 +8,7 @@ from milepost.cli.console import command
 from milepost.cli.failures import NothingThere
 from milepost.errors import ConfigurationError
 from milepost.ledger import Ledger, default_ledger
+from milepost.stores.postgres_address import hide_password
 
 __all__ = ["ledger_words", "open_existing"]
 
@@ -32,5 +33,5 @@ def open_existing(url: str | None, *, read_only: bool = True, durability: str = 
 
 
 def ledger_words(url: str | None) -> list[str]:
-    """Return the words of a command line that lead to the same ledger again; none for the default."""
-    return [] if url is None else ["--ledger", url]
+    """Return the words of a command line that lead to this ledger again, without its password; none for the default."""
+    return [] if url is None else ["--ledger", hide_password(url)]

@@ -13,7 +13,8 @@ LedgerUrl = Annotated[
     typer.Option(
         "--ledger",
         metavar="URL",
-        help="The ledger: a path or sqlite:///path. Default: MILEPOST_LEDGER, else milepost.db in this folder.",
+        help="The ledger: a path, or postgresql://user@host/database. "
+        "Default: MILEPOST_LEDGER, else milepost.db in this folder.",
         show_default=False,
     ),
 ]

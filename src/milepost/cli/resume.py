@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -94,6 +95,7 @@ def _resume_one(opened: Ledger, run: Run, target: str | None, ledger: str | None
 def _resume_all(opened: Ledger, ledger: str | None, durability: str, max_concurrency: int | None) -> int:
     from milepost.cli.failures import FAILED, INTERRUPTED, TERMINATED, report
     from milepost.errors import MilepostError
+    from milepost.ledger import ENVIRONMENT
     from milepost.runtime import find_interrupted, is_interrupted
 
     runs = find_interrupted(opened)
@@ -109,7 +111,12 @@ def _resume_all(opened: Ledger, ledger: str | None, durability: str, max_concurr
     print(f"{len(runs)} runs to resume.", flush=True)
     # Each in a process of its own: two runs may come from different files of one name, which one
     # process cannot import both; and what one of them breaks must not reach the next.
-    options = ["--durability", durability, "--ledger", opened.url]
+    options = ["--durability", durability]
+    environment = dict(os.environ)
+    if opened.full_url == opened.url:
+        options += ["--ledger", opened.url]
+    else:
+        environment[ENVIRONMENT] = opened.full_url  # a command line is no place for a password
     if max_concurrency is not None:
         options += ["--max-concurrency", str(max_concurrency)]
     worst = 0
@@ -118,19 +125,20 @@ def _resume_all(opened: Ledger, ledger: str | None, durability: str, max_concurr
         if now is None or not is_interrupted(opened, now):
             print(f"Run {run.run_id} is in other hands by now.", flush=True)
             continue
-        code = _perform(["resume", run.run_id, *options])
+        code = _perform(["resume", run.run_id, *options], environment)
         if code in (INTERRUPTED, TERMINATED):
             return code
         worst = FAILED if code else worst
     return worst
 
 
-def _perform(arguments: list[str]) -> int:
+def _perform(arguments: list[str], environment: dict[str, str]) -> int:
     """Run ``milepost`` with these arguments; an interrupt waits until the child has recorded its own."""
     from milepost.cli.execution import Terminated, terminating
     from milepost.cli.failures import INTERRUPTED, TERMINATED
 
-    with terminating(), subprocess.Popen([sys.executable, "-m", "milepost.cli", *arguments]) as child:  # noqa: S603 - ourselves
+    line = [sys.executable, "-m", "milepost.cli", *arguments]
+    with terminating(), subprocess.Popen(line, env=environment) as child:  # noqa: S603 - ourselves
         try:
             return child.wait()
         except KeyboardInterrupt as error:

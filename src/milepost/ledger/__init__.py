@@ -3,6 +3,6 @@
 from milepost.ledger.aio import AsyncLedger
 from milepost.ledger.gate import Gate, is_worker_alive
 from milepost.ledger.group_commit import GroupCommit
-from milepost.ledger.ledger import Ledger, default_ledger
+from milepost.ledger.ledger import ENVIRONMENT, Ledger, default_ledger
 
-__all__ = ["AsyncLedger", "Gate", "GroupCommit", "Ledger", "default_ledger", "is_worker_alive"]
+__all__ = ["ENVIRONMENT", "AsyncLedger", "Gate", "GroupCommit", "Ledger", "default_ledger", "is_worker_alive"]

@@ -24,6 +24,7 @@ from milepost.ledger.sharing import Sharing
 from milepost.model import Attempt, Checkpoint, Edge, Problem, Run, RunPayload, StepAttempt, Storage
 from milepost.states import RunStatus
 from milepost.store import FaultHook, RunFilter, Store
+from milepost.stores.postgres_address import hide_password, is_postgres
 from milepost.values import content_hash, decode
 
 __all__ = ["Ledger", "default_ledger"]
@@ -111,7 +112,7 @@ class Ledger(Sharing):
         options: dict[str, Any] = {"durability": durability, "read_only": read_only}
         if path == ":memory:" or clock is not None or fault is not None:
             return cls(_open_store(path, fault=fault, **options), clock=clock, lease=lease, full_url=path)
-        if not _is_postgres(path):
+        if not is_postgres(path):
             path = os.path.abspath(path)  # a later chdir must not change what is meant
         shared = share_store(path, lambda file: _open_store(file, **options), (durability, read_only, lease))
         return cls(shared.store, lease=lease, shared=shared, full_url=path)
@@ -362,23 +363,19 @@ def _path_of(url: str | os.PathLike[str] | None) -> str:
         raise ConfigurationError(f"A ledger is a path, a URL or an open Ledger, not {url!r}.") from None
     if not text:
         raise ConfigurationError("The ledger's path is empty. Name a file, such as --ledger runs.db.")
-    if _is_postgres(text):
+    if is_postgres(text):
         return text
     if text.startswith("sqlite:///"):
         return text.removeprefix("sqlite:///")
     if "://" in text:
         known = "a path, sqlite:///path or postgresql://user@host/database"
-        raise ConfigurationError(f"{text!r} is not a ledger URL this version knows. Use {known}.")
+        raise ConfigurationError(f"{hide_password(text)!r} is not a ledger URL this version knows. Use {known}.")
     return text
-
-
-def _is_postgres(url: str) -> bool:
-    return url.startswith(("postgresql://", "postgres://"))
 
 
 def _open_store(path: str, *, durability: str, read_only: bool, fault: FaultHook | None = None) -> Store:
     # Imported late: `import milepost` loads no driver.
-    if _is_postgres(path):
+    if is_postgres(path):
         if durability != "power":
             raise ConfigurationError("durability= is for SQLite; a PostgreSQL server has its own setting.")
         try:

@@ -6,50 +6,33 @@ import re
 import time
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import psycopg
 from psycopg import sql
 
 from milepost.clock import SystemClock
 from milepost.errors import ConfigurationError, LedgerUnreadable, SchemaNewer, StoreError
+from milepost.stores.postgres_address import Address
 from milepost.stores.postgres_errors import is_transient, translate
 from milepost.stores.sql import load_migrations
 
-__all__ = ["DEFAULT_SCHEMA", "OLDEST_SERVER", "Address", "connect", "find_schema_number", "migrate", "patiently"]
+__all__ = ["OLDEST_SERVER", "Address", "connect", "find_schema_number", "migrate", "patiently"]
 
-DEFAULT_SCHEMA: Final = "milepost"
 OLDEST_SERVER: Final = 130000  # 13: the oldest that the tests' features are known to be in
 PATIENCE: Final = 60.0  # seconds that lost connections are tried again before a caller is told
 _FIRST_PAUSE: Final = 0.05  # seconds
 _LAST_PAUSE: Final = 2.0
-_SCHEMA: Final = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+
+_CREDENTIALS: Final = "Check the user and the password: in the URL, in PGPASSWORD or in ~/.pgpass."
+_REFUSALS: Final = (
+    (re.compile("password authentication failed|no password supplied"), _CREDENTIALS),
+    (re.compile('role ".*" does not exist'), _CREDENTIALS),
+    (re.compile('database ".*" does not exist'), "Create it with `createdb`, or correct the URL."),
+    (re.compile("no pg_hba.conf entry|authentication failed"), "Let the server's pg_hba.conf allow this connection."),
+)
+_LEAD: Final = re.compile("FATAL:|fe_sendauth:")
 
 T = TypeVar("T")
-
-
-class Address:
-    """Where a ledger is: what the driver connects to, and the schema in it.
-
-    Args:
-        url: ``postgresql://user@host/database``, with ``?schema=name`` for another schema than ``milepost``.
-
-    Raises:
-        ConfigurationError: The schema's name breaks the rule.
-    """
-
-    def __init__(self, url: str) -> None:
-        """Take the schema out of the URL."""
-        parts = urlsplit(url)
-        options = parse_qsl(parts.query, keep_blank_values=True)
-        self.schema = next((value for name, value in options if name == "schema"), DEFAULT_SCHEMA)
-        if _SCHEMA.fullmatch(self.schema) is None:
-            message = f"{self.schema!r} is not a schema's name. Use lower-case letters, digits and '_'."
-            raise ConfigurationError(message)
-        query = urlencode([pair for pair in options if pair[0] != "schema"])
-        self.conninfo = urlunsplit(parts._replace(query=query))
-        shown = parts._replace(netloc=re.sub(r":[^@/]*@", ":***@", parts.netloc))
-        self.url = urlunsplit(shown)
 
 
 def connect(address: Address, *, autocommit: bool = True) -> psycopg.Connection[Any]:
@@ -68,7 +51,9 @@ def connect(address: Address, *, autocommit: bool = True) -> psycopg.Connection[
             prepare_threshold=2,
         )
     except psycopg.Error as error:
-        raise _explain_connect(error, address.url) from error
+        # Without the driver's error where that is about the URL: it repeats a password that cannot be read.
+        cause = None if isinstance(error, psycopg.ProgrammingError) else error
+        raise _explain_connect(error, address) from cause
     version = connection.info.server_version
     if version < OLDEST_SERVER:
         connection.close()
@@ -78,13 +63,16 @@ def connect(address: Address, *, autocommit: bool = True) -> psycopg.Connection[
     return connection
 
 
-def _explain_connect(error: psycopg.Error, url: str) -> StoreError | ConfigurationError:
+def _explain_connect(error: psycopg.Error, address: Address) -> StoreError | ConfigurationError:
     # libpq gives no SQLSTATE for a refused start-up: its text is all there is.
-    text = str(error)
-    if "does not exist" in text or "authentication failed" in text or "no password supplied" in text:
-        reason = next((line.strip() for line in text.splitlines() if "FATAL" in line or "fe_sendauth" in line), text)
-        return LedgerUnreadable(url, reason.split("FATAL:")[-1].strip())
-    return translate(error, url)
+    told = address.scrub(str(error)).strip()
+    for sign, remedy in _REFUSALS:
+        line = next((line for line in told.splitlines() if sign.search(line)), None)
+        if line is not None:
+            return LedgerUnreadable(address.url, _LEAD.split(line)[-1].strip(), remedy)
+    if isinstance(error, psycopg.ProgrammingError):
+        return ConfigurationError(f"{address.url!r} is not a URL that PostgreSQL takes: {told}. Correct it.")
+    return translate(error, address.url)
 
 
 def patiently(action: Callable[[], T], patience: float = PATIENCE) -> T:
