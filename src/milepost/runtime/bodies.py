@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -88,7 +89,7 @@ def submit_to(
         land(flight)
         return
     flight.handle = future
-    flight.reports_start = isinstance(executor, (ThreadPoolExecutor, ProcessPoolExecutor))
+    flight.reports_start = isinstance(executor, (ThreadPoolExecutor, *_process_pools()))
     future.add_done_callback(take)
 
 
@@ -108,3 +109,9 @@ def _why_not_elsewhere(step: Step[..., Any]) -> str | None:
     if module is None or "<" in qualname:
         return "another process cannot find its function. Define it with def at the top level of a module."
     return None
+
+
+def _process_pools() -> tuple[type, ...]:
+    # Looked up, not imported: whoever has such a pool has loaded its module, and it is slow to load.
+    module = sys.modules.get("concurrent.futures.process")
+    return () if module is None else (module.ProcessPoolExecutor,)
