@@ -146,3 +146,27 @@ def test_sqlite_itself_finds_no_table_scan_in_the_schemas_foreign_keys(store: SQ
             column = row[3]
             (detail,) = _plan(store, f"SELECT 1 FROM {table} WHERE {column} = :x")
             assert detail.startswith("SEARCH"), (table, column, detail)
+
+
+# --- both dialects -----------------------------------------------------------------------------
+
+
+def _shape(dialect: str) -> tuple[dict[str, list[str]], set[str]]:
+    """Return the columns of every table, and every index, as the migrations write them."""
+    text = "\n".join(text for _, _, text in load_migrations(dialect))
+    text = re.sub(r"--.*", "", text)
+    tables = {
+        table: re.findall(r"^    ([a-z_]+) (?:TEXT|INTEGER|BIGINT)", body, re.MULTILINE)
+        for table, body in re.findall(r"CREATE TABLE (\w+) \((.*?)\n\)", text, re.DOTALL)
+    }
+    for table, column in re.findall(r"ALTER TABLE (\w+) ADD COLUMN (\w+)", text):
+        tables[table].append(column)
+    indexes = {" ".join(found.split()) for found in re.findall(r"CREATE (?:UNIQUE )?INDEX [^;]+", text)}
+    return tables, indexes
+
+
+def test_both_dialects_have_the_same_tables_columns_and_indexes() -> None:
+    assert _shape("sqlite") == _shape("postgres")
+    assert [migration[:2] for migration in load_migrations("sqlite")] == [
+        migration[:2] for migration in load_migrations("postgres")
+    ]

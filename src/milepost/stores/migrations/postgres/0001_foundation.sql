@@ -44,10 +44,14 @@ CREATE TABLE runs (
     CHECK ((status IN ('completed', 'failed', 'cancelled')) = (finished_at IS NOT NULL))
 );
 
+-- Lists are newest first: each way to filter them is an index in that order.
 CREATE INDEX runs_by_created ON runs (created_at, run_id);
-CREATE INDEX runs_running ON runs (lease_until) WHERE status = 'running';
+CREATE INDEX runs_by_status ON runs (status, created_at, run_id);
+CREATE INDEX runs_by_workflow ON runs (workflow, created_at, run_id);
+CREATE INDEX runs_by_parent ON runs (parent_run_id, created_at, run_id) WHERE parent_run_id IS NOT NULL;
+CREATE INDEX runs_by_root ON runs (root_run_id) WHERE parent_run_id IS NOT NULL;
+CREATE INDEX runs_by_hash ON runs (hash);
 CREATE INDEX runs_finished ON runs (finished_at) WHERE finished_at IS NOT NULL;
-CREATE INDEX runs_by_parent ON runs (parent_run_id) WHERE parent_run_id IS NOT NULL;
 
 CREATE TABLE run_payloads (
     run_id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
