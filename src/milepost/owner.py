@@ -69,17 +69,18 @@ def is_owner_gone(owner: str) -> bool:
 
 @cache
 def _machine() -> str:
-    parts = [socket.gethostname()]
+    # Bytes: a codec is imported when first used, and a fork may leave a module's import lock taken for ever.
+    parts = [socket.gethostname().encode()]
     for source in ("/proc/sys/kernel/random/boot_id", "/etc/machine-id"):
         try:
-            parts.append(Path(source).read_text(encoding="ascii").strip())
+            parts.append(Path(source).read_bytes().strip())
         except OSError:
             continue
     try:
-        parts.append(os.readlink("/proc/self/ns/pid"))  # process ids mean nothing outside it
+        parts.append(os.readlink(b"/proc/self/ns/pid"))  # process ids mean nothing outside it
     except OSError:
         pass
-    return hashlib.blake2b("|".join(parts).encode(), digest_size=4).hexdigest()
+    return hashlib.blake2b(b"|".join(parts), digest_size=4).hexdigest()
 
 
 def _process_stat(pid: int) -> tuple[str, int] | None:
