@@ -286,10 +286,10 @@ class RunFailed(MilepostError):
         self.error_traceback = traceback
         where = f" in step {label!r}" if label else ""
         told = f"{error_type}: {_one_line(message)}" if message else str(error_type)
-        super().__init__(
-            f"Run {run_id} failed{where}: {told}{'' if told.endswith(('.', '!', '?')) else '.'} "
-            f"Mend the cause, then go on from the completed steps: `{again or f'milepost resume {run_id}'}`."
-        )
+        remedy = f" Mend the cause, then go on from the completed steps: `{again or f'milepost resume {run_id}'}`."
+        if error_type == AtMostOnceInterrupted.__name__:
+            remedy = ""  # a resume would meet it again; its own message says what to do
+        super().__init__(f"Run {run_id} failed{where}: {told}{'' if told.endswith(('.', '!', '?')) else '.'}{remedy}")
 
 
 class RunCancelled(MilepostError):
@@ -457,13 +457,15 @@ class LedgerFull(StoreError):
 class LedgerReadOnly(StoreError):
     """The ledger may be read but not written."""
 
-    def __init__(self, url: str) -> None:
-        """Build the sentence from the ledger."""
+    def __init__(self, url: str, *, is_by_choice: bool = False) -> None:
+        """Build the sentence from the ledger and whether it was opened so."""
         self.url = url
-        super().__init__(
-            f"The ledger {url} is read-only. Give this user write permission on the file and its folder, "
-            "or choose another with --ledger."
+        remedy = (
+            "Open it again without read_only=True."
+            if is_by_choice
+            else "Give this user write permission on the file and its folder, or choose another with --ledger."
         )
+        super().__init__(f"The ledger {url} {'was opened' if is_by_choice else 'is'} read-only. {remedy}")
 
 
 class LedgerUnreadable(StoreError):

@@ -66,7 +66,7 @@ class Place:
     def start(self, *words: str, **options: Any) -> subprocess.Popen[str]:
         """Use it as a process of its own, and do not wait."""
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, **options}
-        line = [sys.executable, "-m", "milepost.cli", *map(str, words)]
+        line = [sys.executable, "-m", "milepost", *map(str, words)]
         return subprocess.Popen(line, text=True, **{"cwd": self.folder, **streams})
 
     def finish(self, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:

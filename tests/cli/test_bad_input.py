@@ -136,7 +136,7 @@ def test_a_read_only_ledger_can_be_looked_at_but_not_run_in(bad_place):
     folder = tempfile.mkdtemp(prefix="milepost-test-")  # its parents may be entered by everybody
     try:
         shutil.copy(bad_place.folder / "job.py", folder)
-        subprocess.run([sys.executable, "-m", "milepost.cli", "run", "job.py:dag"], cwd=folder, check=True)
+        subprocess.run([sys.executable, "-m", "milepost", "run", "job.py:dag"], cwd=folder, check=True)
         os.chmod(f"{folder}/milepost.db", 0o444)
         os.chmod(folder, 0o555)
         done = {

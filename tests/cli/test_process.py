@@ -16,6 +16,16 @@ import pytest
 
 from milepost import Ledger, RunStatus
 
+DYING = """
+def work():
+    if os.path.exists("mended"):
+        raise ValueError("no")
+    os.kill(os.getpid(), 9)
+
+dag = Dag("dying")
+dag.node(work)
+"""
+
 
 def status_of(place, run_id: str, ledger: str = "milepost.db") -> str:
     with Ledger.open(place.folder / ledger, read_only=True) as opened:
@@ -106,6 +116,59 @@ def test_resume_all_takes_up_every_run_though_their_files_share_a_name(place, wa
     assert "Resuming run two of 'two'" in result.stdout
     assert [status_of(place, name, "shared.db") for name in ("one", "two")] == ["completed", "completed"]
     assert place.effects == [2, 3, 2, 3]
+
+
+def test_the_hints_of_resume_all_are_lines_as_its_own_user_types_them(place):
+    place.write("dying.py", "import os\nfrom milepost import Dag\n\n" + DYING)
+    milepost = os.path.join(os.path.dirname(sys.executable), "milepost")
+    runs = [[milepost, "run", "dying.py:dag", "--run-id", name] for name in ("a", "b")]
+    for line in runs:
+        subprocess.run(line, cwd=place.folder, timeout=60, capture_output=True)
+    place.write("mended", "")
+    path = f"{os.path.dirname(milepost)}:{os.environ['PATH']}"
+    result = subprocess.run(
+        [milepost, "resume", "--all"],
+        cwd=place.folder,
+        timeout=60,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PATH": path},
+    )
+    assert result.returncode == 1
+    hints = [line.split(":  ")[1] for line in result.stderr.splitlines() if ":  " in line]
+    assert sorted(hints) == [
+        "milepost resume a",
+        "milepost resume b",
+        "milepost show a work",
+        "milepost show b work",
+    ]
+
+
+def test_the_command_line_can_be_run_as_a_module_and_names_itself_so(place):
+    place.write("dying.py", "import os\nfrom milepost import Dag\n\n" + DYING)
+    place.write("mended", "")
+    result = place.finish("run", "dying.py:dag", "--run-id", "a")
+    assert f"Go on with it:  {sys.executable} -m milepost resume a\n" in result.stderr
+    again = subprocess.run(
+        result.stderr.split("Go on with it:  ")[1], shell=True, cwd=place.folder, capture_output=True, text=True
+    )
+    assert "Resuming run a of 'dying'" in again.stdout
+
+
+def test_a_step_that_may_not_start_again_is_not_said_to_go_on_with_a_resume(place):
+    place.write(
+        "paying.py",
+        "import os\nfrom milepost import Dag, step\n\n"
+        "@step(at_most_once=True)\ndef pay(): os.kill(os.getpid(), 9)\n\n"
+        "dag = Dag('paying')\ndag.node(pay)\n",
+    )
+    place.finish("run", "paying.py:dag", "--run-id", "r1")
+    result = place.finish("resume", "r1")
+    assert result.returncode == 1
+    first, second = result.stderr.splitlines()
+    assert "in step 'pay': AtMostOnceInterrupted: " in first
+    assert first.endswith("check its effect by hand, then start a new run.")
+    assert "What happened:" in second
 
 
 def test_one_run_that_cannot_go_on_does_not_stop_the_others(place, wait_for):
@@ -286,7 +349,7 @@ def test_a_reader_who_leaves_changes_neither_the_run_nor_its_exit_code(place):
 
 
 def test_a_run_without_any_stdout_completes(place):
-    line = f'"{sys.executable}" -m milepost.cli run job.py:dag --run-id r1 >&- 2>&-'
+    line = f'"{sys.executable}" -m milepost run job.py:dag --run-id r1 >&- 2>&-'
     assert subprocess.run(["/bin/sh", "-c", line], cwd=place.folder, timeout=60).returncode == 0
     assert status_of(place, "r1") == "completed"
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
 from milepost import Dag, Ledger, MilepostError, Retry, RunFailed, step
-from milepost.errors import InputError, RunNotFound, StepNotFound
+from milepost.errors import InputError, LedgerReadOnly, RunNotFound, StepNotFound
+from milepost.runtime import cancel_run
 
 
 @dataclass
@@ -76,6 +77,22 @@ def test_a_value_of_the_wrong_kind_is_refused_in_one_line_and_creates_no_run(act
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
     assert ledger.list_runs() == []
+
+
+def test_a_ledger_that_was_opened_read_only_says_so_when_something_is_to_be_written(tmp_path):
+    dag = dag_of(number)
+    dag.run(run_id="r1", ledger=tmp_path / "runs.db")
+    with Ledger.open(tmp_path / "runs.db", read_only=True) as ledger:
+        for act in (
+            lambda: dag.run(ledger=ledger),
+            lambda: asyncio.run(dag.run_async(ledger=ledger)),
+            lambda: dag.resume("r1", ledger=ledger),
+            lambda: cancel_run(ledger, "r1"),
+            lambda: ledger.delete_runs(older_than=timedelta(0)),
+        ):
+            with pytest.raises(LedgerReadOnly, match=r"was opened read-only\. Open it again without read_only=True\."):
+                act()
+        assert [found.run_id for found in ledger.list_runs()] == ["r1"]
 
 
 @pytest.mark.parametrize("run_id", [None, 5])

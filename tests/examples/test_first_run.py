@@ -16,7 +16,7 @@ PROGRAM = Path(__file__).parents[2] / "examples" / "first_run.py"
 
 @pytest.mark.parametrize(
     "command",
-    [[str(PROGRAM)], ["-m", "milepost.cli", "run", f"{PROGRAM}:dag"]],
+    [[str(PROGRAM)], ["-m", "milepost", "run", f"{PROGRAM}:dag"]],
     ids=["python first_run.py", "milepost run first_run.py:dag"],
 )
 def test_the_first_program_runs_and_every_file_is_in_the_ledger(tmp_path, command):

@@ -43,7 +43,7 @@ class Site:
 
     def start_command(self, name: str, *arguments: object) -> subprocess.Popen[str]:
         """Start `milepost NAME ...`."""
-        return self._spawn("-m", "milepost.cli", name, *arguments, "--ledger", self.ledger)
+        return self._spawn("-m", "milepost", name, *arguments, "--ledger", self.ledger)
 
     def _spawn(self, *arguments: object, **environment: str) -> subprocess.Popen[str]:
         return subprocess.Popen(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from milepost import Dag, Ledger, Retry, RunStatus, StepContext, StepStatus, step
+from milepost import Dag, Ledger, Retry, RunFailed, RunStatus, StepContext, StepStatus, step
 from milepost.errors import AtMostOnceInterrupted, ConfigurationError
 
 PATIENCE = 10.0
@@ -66,6 +66,12 @@ def test_an_at_most_once_step_that_completed_is_done_when_the_run_is_resumed(way
     run = way.run(dag, ledger=ledger)
     assert way.resume(dag, run.run_id, ledger=ledger).result() == 5
     assert calls == ["pay", "after", "after"]
+
+
+def test_a_step_that_may_not_start_again_is_told_with_one_remedy():
+    told = str(RunFailed("r1", "pay", "AtMostOnceInterrupted", str(AtMostOnceInterrupted("pay", "r1"))))
+    assert told.endswith("check its effect by hand, then start a new run.")
+    assert "resume" not in told
 
 
 @pytest.mark.parametrize("options", [{"retries": 1}, {"pure": True}, {"transient": True}])

@@ -23,6 +23,7 @@ __all__ = [
     "console",
     "is_live",
     "is_unicode",
+    "own_words",
     "print_columns",
     "print_json",
     "say",
@@ -129,11 +130,19 @@ def print_json(document: dict[str, Any]) -> None:
     print(json.dumps(document, indent=2, ensure_ascii=not is_unicode()))
 
 
+def own_words() -> list[str]:
+    """Return the words that start this command line again, as it was started: its hints then read the same."""
+    program = sys.argv[0]
+    if os.path.basename(program) == "milepost" and os.path.isfile(program):
+        return [sys.executable, program]
+    return [sys.executable, "-m", "milepost"]
+
+
 def command(*words: str) -> str:
     """Return a command line that works here when it is copied: with the path to this very ``milepost``."""
     program, found = sys.argv[0], shutil.which("milepost")
     if os.path.basename(program) == "__main__.py":
-        program = f"{shlex.quote(sys.executable)} -m milepost.cli"
+        program = f"{shlex.quote(sys.executable)} -m milepost"
     elif os.path.splitext(os.path.basename(program))[0] != "milepost" or (
         found is not None and os.path.realpath(found) == os.path.realpath(program)
     ):

@@ -14,7 +14,7 @@ from milepost.cli.failures import FAILED, INTERRUPTED, TERMINATED
 from milepost.cli.follow import Follower, follower
 from milepost.cli.ledgers import ledger_words
 from milepost.draw.looks import brief, duration_text
-from milepost.errors import InvalidTransition
+from milepost.errors import AtMostOnceInterrupted, InvalidTransition
 from milepost.ledger import Ledger
 from milepost.model import Run
 from milepost.runtime import FinishedRun, Progress, cancel_run
@@ -104,6 +104,8 @@ def _tell_end(run: FinishedRun, shown: Follower, began: int, ledger: str | None)
         )
         step = [run.failed_step] if run.failed_step else []
         say(f"  What happened:  {command('show', run.run_id, *step, *words)}", is_error=True)
+        if isinstance(run.exception, AtMostOnceInterrupted):
+            return FAILED  # a resume would meet it again
     else:
         reason = run.error or "on request"
         _say(RunStatus.CANCELLED, f"Run {run.run_id} was cancelled after {took}: {brief(reason, 500)}", is_error=True)

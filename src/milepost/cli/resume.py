@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -94,6 +93,7 @@ def _resume_one(opened: Ledger, run: Run, target: str | None, ledger: str | None
 
 def _resume_all(opened: Ledger, ledger: str | None, durability: str, max_concurrency: int | None) -> int:
     from milepost.cli.failures import FAILED, INTERRUPTED, TERMINATED, report
+    from milepost.cli.ledgers import ledger_words
     from milepost.errors import MilepostError
     from milepost.ledger import ENVIRONMENT
     from milepost.runtime import find_interrupted, is_interrupted
@@ -114,7 +114,7 @@ def _resume_all(opened: Ledger, ledger: str | None, durability: str, max_concurr
     options = ["--durability", durability]
     environment = dict(os.environ)
     if opened.full_url == opened.url:
-        options += ["--ledger", opened.url]
+        options += ledger_words(ledger)
     else:
         environment[ENVIRONMENT] = opened.full_url  # a command line is no place for a password
     if max_concurrency is not None:
@@ -134,10 +134,11 @@ def _resume_all(opened: Ledger, ledger: str | None, durability: str, max_concurr
 
 def _perform(arguments: list[str], environment: dict[str, str]) -> int:
     """Run ``milepost`` with these arguments; an interrupt waits until the child has recorded its own."""
+    from milepost.cli.console import own_words
     from milepost.cli.execution import Terminated, terminating
     from milepost.cli.failures import INTERRUPTED, TERMINATED
 
-    line = [sys.executable, "-m", "milepost.cli", *arguments]
+    line = [*own_words(), *arguments]
     with terminating(), subprocess.Popen(line, env=environment) as child:  # noqa: S603 - ourselves
         try:
             return child.wait()

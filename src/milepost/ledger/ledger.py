@@ -13,6 +13,7 @@ from typing import Any, Final, Self
 from milepost.clock import Clock, SystemClock, to_micros
 from milepost.errors import (
     ConfigurationError,
+    LedgerReadOnly,
     LedgerUnreadable,
     RunNotFound,
     StepNotFound,
@@ -121,6 +122,15 @@ class Ledger(Sharing):
     def url(self) -> str:
         """The path or URL it was opened by."""
         return self.store.url
+
+    def require_writable(self) -> None:
+        """Refuse to go on where it was opened for reading only.
+
+        Raises:
+            LedgerReadOnly: It was.
+        """
+        if self.store.is_read_only:
+            raise LedgerReadOnly(self.url, is_by_choice=True)
 
     @property
     def is_open(self) -> bool:
@@ -328,6 +338,7 @@ class Ledger(Sharing):
         """
         if not isinstance(older_than, timedelta):
             raise ConfigurationError(f"older_than must be a timedelta, such as timedelta(days=30), not {older_than!r}.")
+        self.require_writable()
         before = self.clock.now() - older_than // timedelta(microseconds=1)
         deleted = 0
         while count := self.store.delete_runs(before, _DELETE_BATCH):

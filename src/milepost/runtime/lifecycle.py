@@ -51,6 +51,7 @@ def open_ledger(ledger: Ledger | str | os.PathLike[str] | None, durability: str 
     if isinstance(ledger, Ledger):
         if durability is not None:
             raise ConfigurationError("durability= belongs to Ledger.open; this ledger is open already.")
+        ledger.require_writable()
         return ledger
     return Ledger.open(ledger, durability=durability or "power")
 
@@ -310,6 +311,7 @@ def cancel_run(ledger: Ledger, run_id: str) -> str:
         RunNotFound: There is no such run.
         InvalidTransition: It has ended already.
     """
+    ledger.require_writable()
     for _ in range(3):
         run = ledger.require_run(run_id)
         if run.finished_at is not None:

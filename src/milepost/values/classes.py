@@ -165,7 +165,7 @@ def _import_remedy(module: str, qualname: str) -> str:
     if "<locals>" in qualname:
         return "define the class at the top of a module, or annotate what the step returns"
     if module == _MAIN:
-        return "read it with the script that stored it, or name that script's module with alias_main()"
+        return "read it with the script that stored it, or name its module: milepost.values.alias_main('module')"
     return f"import module {module} before reading, or annotate what the step returns"
 
 
