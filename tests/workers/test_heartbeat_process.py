@@ -1,0 +1,28 @@
+"""The heartbeat process extends its worker's leases, whatever database holds them."""
+
+from __future__ import annotations
+
+import time
+
+from milepost import Dag, Ledger
+from milepost.owner import current_owner
+from milepost.runtime.heartbeat import HeartbeatProcess
+
+
+def test_leases_are_extended_from_a_process_of_its_own(ledger: Ledger) -> None:
+    dag = Dag("greet")
+    dag.node(lambda: "hello", label="hello")
+    run_id = dag.submit(ledger=ledger).run_id
+    now = time.time_ns() // 1000
+    (task,) = ledger.store.claim_tasks(["default"], owner=current_owner(), now=now, lease=60_000_000, limit=1)
+    helper = HeartbeatProcess(ledger.full_url, current_owner(), 0.3)
+    try:
+        deadline = time.monotonic() + 30
+        # A beat sets the lease to 0.3 s from now, which is earlier than what the claim took.
+        while ledger.require_run(run_id).lease_until == task.run.lease_until:
+            assert helper.is_running
+            assert time.monotonic() < deadline, "no beat arrived"
+            time.sleep(0.01)
+    finally:
+        helper.close()
+    assert not helper.is_running
