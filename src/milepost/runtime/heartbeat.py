@@ -34,16 +34,17 @@ class HeartbeatProcess:
         url: The ledger's URL, with its password if it has one: it goes through a pipe, not the command line.
         owner: Whose leases are extended.
         lease: Seconds of a lease.
+        worker_id: The worker that is said to live, beside its leases.
     """
 
-    def __init__(self, url: str, owner: str, lease: float) -> None:
+    def __init__(self, url: str, owner: str, lease: float, worker_id: str = "") -> None:
         """Start the process."""
         self._process: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603 - our own program
             [sys.executable, "-c", _PROGRAM],
             stdin=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C in a terminal reaches the worker alone; the pipe tells the rest
         )
-        order = {"url": url, "owner": owner, "lease": lease, "pid": os.getpid()}
+        order = {"url": url, "owner": owner, "lease": lease, "pid": os.getpid(), "worker_id": worker_id}
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(order).encode() + b"\n")
         self._process.stdin.flush()
@@ -110,6 +111,7 @@ def main(orders: IO[bytes]) -> int:
         try:
             ledger = ledger or _open(order["url"])
             ledger.store.heartbeat_owner(order["owner"], now=ledger.clock.now(), lease=lease)
+            ledger.store.heartbeat_worker(order["worker_id"], order["owner"], ledger.clock.now())
         except MilepostError:
             continue  # the next beat tries again; if it stays so, the leases run out, as they should
     if ledger is not None:

@@ -341,7 +341,11 @@ class Worker:
             pass  # its silence will tell
 
     def _start_helper(self) -> HeartbeatProcess | None:
-        return HeartbeatProcess(self.ledger.full_url, self._owner, self.ledger.lease) if self._has_helper else None
+        return (
+            HeartbeatProcess(self.ledger.full_url, self._owner, self.ledger.lease, self.worker_id)
+            if self._has_helper
+            else None
+        )
 
     async def _beat(self) -> None:
         while True:
