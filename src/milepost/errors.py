@@ -394,13 +394,16 @@ class WorkerExists(MilepostError):
 
 
 class ScheduleExists(MilepostError, ValueError):
-    """A schedule of this name exists already."""
+    """Another schedule of this name exists already."""
 
-    def __init__(self, name: str) -> None:
-        """Build the sentence from the name."""
+    def __init__(self, name: str, changes: Sequence[str] = ()) -> None:
+        """Build the sentence from the name and from what differs."""
         self.name = name
+        self.changes = tuple(changes)
+        told = f" with something else: {', '.join(self.changes)}" if self.changes else ""
         super().__init__(
-            f"A schedule {name!r} exists already. Choose another name, or remove it: `milepost schedule remove {name}`."
+            f"A schedule {name!r} exists already{told}. Choose another name, "
+            f"or remove it first: `milepost schedule remove {name}`."
         )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -88,16 +88,31 @@ class Node:
 class Graph:
     """Nodes in the order they were added, their edges, and the order they can run in.
 
+    Attributes:
+        check_inputs: Returns a run's inputs, checked and converted, or raises InputError; None where the
+            face that made the graph has no way to say what fits.
+
     Raises:
         GraphError: Two nodes share a label, or the edges form a cycle.
     """
 
-    __slots__ = ("_definition", "_element_texts", "_input_texts", "_labels", "name", "nodes", "order", "sinks")
+    __slots__ = (
+        "_definition",
+        "_element_texts",
+        "_input_texts",
+        "_labels",
+        "check_inputs",
+        "name",
+        "nodes",
+        "order",
+        "sinks",
+    )
 
     def __init__(self, name: str, nodes: Sequence[Node]) -> None:
         """Index, check and order the nodes."""
         self.name = name
         self.nodes = nodes
+        self.check_inputs: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
         self._labels: dict[str, int] = {}
         for index, node in enumerate(nodes):
             if node.label in self._labels:

@@ -16,6 +16,7 @@ from milepost.errors import ConfigurationError
 from milepost.states import RunStatus, StepStatus
 
 __all__ = [
+    "UNCHECKED_INPUTS",
     "Attempt",
     "Checkpoint",
     "Edge",
@@ -29,11 +30,14 @@ __all__ = [
     "StepAttempt",
     "StepKind",
     "Storage",
+    "TickRun",
     "Wait",
     "WorkerInfo",
     "check_run_id",
     "new_run_id",
 ]
+
+UNCHECKED_INPUTS: Final = '{"inputs":"unchecked"}'  # in a run's headers
 
 _RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
@@ -190,6 +194,11 @@ class RunPayload:
     headers: str
     policies: str
 
+    @property
+    def has_unchecked_inputs(self) -> bool:
+        """Whether whoever executes the run first has to check its inputs: a schedule filled them in."""
+        return self.headers == UNCHECKED_INPUTS
+
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
@@ -328,7 +337,11 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A rule that starts runs at times; ``inputs`` is JSON text."""
+    """A rule that starts runs at times.
+
+    ``every`` is in microseconds; ``inputs`` is a template as JSON text; ``next_at`` is the next tick, kept
+    while the schedule is paused, or None where none comes any more.
+    """
 
     name: str
     workflow: str
@@ -346,8 +359,18 @@ class Schedule:
     next_at: int | None
     paused_at: int | None
     created_at: int
+    kind: str = "dag"
 
     @property
     def creator(self) -> str:
         """What its runs carry as ``created_by``."""
         return f"schedule:{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class TickRun:
+    """The one run of a tick. ``is_new`` is False where the tick had its run before."""
+
+    tick_at: int
+    run_id: str
+    is_new: bool

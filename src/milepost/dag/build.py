@@ -111,7 +111,9 @@ def build(name: str, specs: Sequence[NodeSpec]) -> Built:
         spec.outputs = _outputs(spec)
     inputs: dict[str, InputSpec] = {}
     nodes = [_node(spec, specs, inputs) for spec in specs]
-    return Built(Graph(name, nodes), inputs)
+    built = Built(Graph(name, nodes), inputs)
+    built.graph.check_inputs = lambda given: built.validate(given, name)
+    return built
 
 
 def _outputs(spec: NodeSpec) -> tuple[Any, ...]:

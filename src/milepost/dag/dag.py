@@ -11,6 +11,7 @@ from typing import Any, overload
 
 from milepost.dag.build import Built, NodeSpec, build
 from milepost.dag.place import find_target, lasting_target
+from milepost.dag.scheduling import Scheduling
 from milepost.dag.submitting import Submitting
 from milepost.dag.waits import EVENT, SLEEP
 from milepost.errors import ConfigurationError, GraphError
@@ -65,7 +66,7 @@ class NodeRef:
         return f"<node {self.label!r}>"
 
 
-class Dag(Submitting):
+class Dag(Submitting, Scheduling):
     """A directed graph of steps that runs durably.
 
     Args:

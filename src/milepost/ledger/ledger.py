@@ -20,6 +20,7 @@ from milepost.errors import (
     ValueNotRestorable,
     did_you_mean,
 )
+from milepost.ledger.scheduling import Scheduling
 from milepost.ledger.shared import SharedStore, share_store
 from milepost.ledger.sharing import Sharing
 from milepost.model import Attempt, Checkpoint, Edge, Problem, Run, RunPayload, StepAttempt, Storage
@@ -41,7 +42,7 @@ def default_ledger() -> str:
     return os.environ.get(ENVIRONMENT) or DEFAULT_FILE
 
 
-class Ledger(Sharing):
+class Ledger(Sharing, Scheduling):
     """Where runs are recorded. Open one with :meth:`open`; it may be shared by all threads.
 
     Example:

@@ -13,7 +13,7 @@ from milepost.runtime.lifecycle import continue_session
 from milepost.runtime.session import RunSession
 from milepost.states import RunStatus
 from milepost.store import ClaimedTask, RunEnd, RunWrite
-from milepost.values import decode
+from milepost.values import decode, encode
 
 __all__ = ["claimed_session"]
 
@@ -26,6 +26,7 @@ def claimed_session(ledger: Ledger, claimed: ClaimedTask, graph: Graph) -> RunSe
 
     Raises:
         GraphChanged: The graph is not the one the run started with: another worker may know it.
+        InputError: What a schedule filled in does not fit the graph's inputs; the run has failed with it.
         ValueNotRestorable: A stored output that is needed cannot be restored; the run has failed with it.
     """
     run = claimed.run
@@ -38,6 +39,9 @@ def claimed_session(ledger: Ledger, claimed: ClaimedTask, graph: Graph) -> RunSe
 
     try:
         inputs = dict(decode(claimed.payload.inputs))
+        if claimed.payload.has_unchecked_inputs and graph.check_inputs is not None:
+            inputs = graph.check_inputs(inputs)
+            ledger.store.adopt_inputs(run.run_id, run.lease_epoch, encode(inputs))
         if run.lease_epoch == 1:
             return RunSession(ledger, run.run_id, run.lease_epoch, graph, inputs, retry=retry, may_suspend=True)
         return continue_session(ledger, run, graph, inputs, retry=retry, may_suspend=True)

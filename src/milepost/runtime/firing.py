@@ -1,107 +1,92 @@
-"""Fire schedules: each tick becomes a run, exactly once, whoever gets there first."""
+"""Fire schedules: each tick becomes a run, exactly once, whoever gets there first.
+
+A schedule's row names its next tick. Whoever moves that on submits the tick's runs in the same
+transaction, so a death in between is no state that can be; each run has its tick in its idempotency key, so
+that no two ways to a tick (a clock set back, a backfill) give it two.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from typing import Any, Final
+import logging
+from collections.abc import Iterator
+from typing import Final
 
-from milepost.clock import to_datetime
-from milepost.engine.ticks import next_tick, ticks_between
+from milepost.engine.ticks import latest_tick, moment_of, next_tick, ticks_between
+from milepost.errors import StoreError
 from milepost.ledger import Ledger
-from milepost.model import Schedule, new_run_id
-from milepost.store import NewTask
-from milepost.values import encode
+from milepost.ledger.tick_tasks import tick_tasks
+from milepost.model import Schedule
 
-__all__ = ["fill_template", "fire_due", "tick_task"]
+__all__ = ["Firing"]
 
-_AT_ONCE: Final = 100  # ticks that one round catches up for one schedule
+_LOG = logging.getLogger("milepost.worker")
 
-
-def fire_due(ledger: Ledger) -> int:
-    """Submit a run for every tick that has come; return how many were submitted."""
-    now = ledger.clock.now()
-    fired = 0
-    for schedule in ledger.store.list_due_schedules(now):
-        fired += _fire(ledger, schedule, now)
-    return fired
+_AT_ONCE: Final = 100  # ticks that one round makes up for of one schedule
+_PAGE: Final = 100  # due schedules that are read at once
 
 
-def _fire(ledger: Ledger, schedule: Schedule, now: int) -> int:
-    assert schedule.next_at is not None
-    due = ticks_between(schedule, schedule.next_at, now, _AT_ONCE + 1)
-    if schedule.catch_up:
-        due = due[:_AT_ONCE]
-        if schedule.max_active is not None:
-            # The rest stays due: it fires when running ones have ended.
-            free = schedule.max_active - ledger.store.count_active_runs(schedule.creator)
-            due = due[: max(0, free)]
-        if not due:
-            return 0
-        next_at = next_tick(schedule, due[-1])
-    else:
-        # Without catch-up, of the ticks that were missed only the newest counts.
-        next_at = next_tick(schedule, now)
-        due = ticks_between(schedule, _newest(schedule, due, now), now, 1)
-        if schedule.max_active is not None and ledger.store.count_active_runs(schedule.creator) >= schedule.max_active:
-            due = []  # skipped, as the schedule says
-    tasks = [tick_task(ledger, schedule, tick) for tick in due]
-    return sum(outcome.is_new for outcome in ledger.store.fire_schedule(schedule, next_at, tasks))
+class Firing:
+    """Fires the schedules of a ledger, round by round.
 
-
-def _newest(schedule: Schedule, due: list[int], now: int) -> int:
-    newest = due[-1]
-    while (following := next_tick(schedule, newest)) is not None and following <= now:
-        newest = following
-    return newest
-
-
-def tick_task(ledger: Ledger, schedule: Schedule, tick: int) -> NewTask:
-    """Return the task of one tick; its key makes that the tick is submitted once, ever."""
-    following = next_tick(schedule, tick)
-    values = {
-        "data_interval_start": to_datetime(tick),
-        "data_interval_end": to_datetime(following if following is not None else tick),
-        "schedule": schedule.name,
-    }
-    now = ledger.clock.now()
-    return NewTask(
-        run_id=new_run_id(now),
-        workflow=schedule.workflow,
-        kind="dag",
-        queue=schedule.queue,
-        inputs=encode(fill_template(json.loads(schedule.inputs), values)),
-        now=now,
-        definition_hash=schedule.hash,
-        definition=None,
-        priority=schedule.priority,
-        idempotency_key=f"{schedule.creator}@{tick}",
-        target=schedule.target,
-        tags=json.dumps({"schedule": schedule.name, "tick": to_datetime(tick).isoformat()}),
-        created_by=schedule.creator,
-    )
-
-
-def fill_template(template: Any, values: Mapping[str, Any]) -> Any:
-    """Return inputs with each ``"{name}"`` replaced by the tick's own value.
-
-    A text that is nothing but one placeholder becomes the value itself (a datetime); inside a longer
-    text it becomes ISO text.
-
-    Example:
-        >>> fill_template({"day": "{schedule}", "n": 3}, {"schedule": "nightly"})
-        {'day': 'nightly', 'n': 3}
+    Args:
+        ledger: The open ledger.
     """
-    if isinstance(template, str):
-        for name, value in values.items():
-            if template == f"{{{name}}}":
-                return value
-        for name, value in values.items():
-            shown = value.isoformat() if hasattr(value, "isoformat") else str(value)
-            template = template.replace(f"{{{name}}}", shown)
-        return template
-    if isinstance(template, dict):
-        return {key: fill_template(part, values) for key, part in template.items()}
-    if isinstance(template, list):
-        return [fill_template(part, values) for part in template]
-    return template
+
+    def __init__(self, ledger: Ledger) -> None:
+        """Begin; nothing is fired yet."""
+        self._ledger = ledger
+        self._told: dict[str, str] = {}  # what was said of a schedule that cannot be fired: once is enough
+
+    def fire_due(self) -> int:
+        """Submit a run for every tick that has come; return how many were submitted.
+
+        A schedule that cannot be fired, because this machine does not know its time zone or its graph was
+        deleted, is logged and holds up no other.
+
+        Raises:
+            StoreError: The ledger is out of reach; what was not fired stays due.
+        """
+        now = self._ledger.clock.now()
+        fired = 0
+        for schedule in list(self._due(now)):  # read before any is fired: each gets one turn a round
+            try:
+                fired += self._fire(schedule, now)
+                self._told.pop(schedule.name, None)
+            except StoreError:
+                raise
+            except Exception as error:
+                message = f"{type(error).__name__}: {error}"
+                if self._told.get(schedule.name) != message:
+                    self._told[schedule.name] = message
+                    _LOG.warning("schedule %s could not be fired: %s", schedule.name, message)
+        return fired
+
+    def _due(self, now: int) -> Iterator[Schedule]:
+        """Yield all that are due, page by page: those that wait with a tick must not hide the others."""
+        page = self._ledger.store.list_due_schedules(now, _PAGE)
+        while page:
+            yield from page
+            page = self._ledger.store.list_due_schedules(now, _PAGE, after=page[-1]) if len(page) == _PAGE else []
+
+    def _fire(self, schedule: Schedule, now: int) -> int:
+        assert schedule.next_at is not None
+        if schedule.catch_up:
+            limit = _AT_ONCE if schedule.max_active is None else min(_AT_ONCE, self._free(schedule))
+            due = ticks_between(schedule, schedule.next_at, now, limit)
+            if not due:
+                return 0  # the ticks wait until runs have ended
+            next_at = next_tick(schedule, due[-1])
+        else:
+            # Of the ticks that were missed only the newest counts.
+            due = [latest_tick(schedule, schedule.next_at, now)]
+            next_at = next_tick(schedule, due[-1])
+            if schedule.max_active is not None and self._free(schedule) <= 0:
+                at = moment_of(schedule, due[-1]).isoformat()
+                _LOG.info("schedule %s skips its tick %s: runs of earlier ones go on", schedule.name, at)
+                due = []
+        tasks = tick_tasks(schedule, due, now)
+        return sum(outcome.is_new for outcome in self._ledger.store.fire_schedule(schedule, next_at, tasks))
+
+    def _free(self, schedule: Schedule) -> int:
+        assert schedule.max_active is not None
+        return schedule.max_active - self._ledger.store.count_active_runs(schedule.creator)

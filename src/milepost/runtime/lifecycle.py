@@ -115,6 +115,7 @@ def resume_session(ledger: Ledger, run_id: str, graph: Graph, *, target: str | N
         InvalidTransition: It is completed, so there is nothing to resume.
         RunBusy: Its process lives and its lease runs.
         GraphChanged: The graph is not the one it started with.
+        InputError: What a schedule filled in does not fit the graph's inputs.
         ValueNotRestorable: A stored output that is needed cannot be restored.
     """
     run = ledger.require_run(run_id)
@@ -125,7 +126,11 @@ def resume_session(ledger: Ledger, run_id: str, graph: Graph, *, target: str | N
         changes = compare_definitions(stored, offered)
         if changes:
             raise GraphChanged(run_id, changes)
-    inputs = ledger.get_inputs(run_id)
+    payload = ledger.get_payload(run_id)
+    inputs = dict(decode(payload.inputs))
+    check = graph.check_inputs if payload.has_unchecked_inputs else None
+    if check is not None:
+        inputs = check(inputs)
     rows = ledger.store.list_step_rows(run_id)
     attempt = run.attempt + (run.status in (RunStatus.FAILED, RunStatus.CANCELLED))
     history = _load_history(ledger, run_id, graph, rows, attempt)
@@ -140,6 +145,8 @@ def resume_session(ledger: Ledger, run_id: str, graph: Graph, *, target: str | N
         reason=_DIED,
     )
     try:
+        if check is not None:
+            ledger.store.adopt_inputs(run_id, claimed.lease_epoch, encode(inputs))
         # The former owner may have completed a step between our reading and our claim; from here
         # on it cannot.
         later = ledger.store.list_step_rows(run_id)

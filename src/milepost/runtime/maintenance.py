@@ -11,13 +11,15 @@ from typing import Final
 
 from milepost.ledger import Ledger
 from milepost.owner import current_owner, is_owner_gone
-from milepost.runtime.firing import fire_due
+from milepost.runtime.firing import Firing
 
 __all__ = ["DIED", "Maintenance"]
 
 _LOG = logging.getLogger("milepost.worker")
 _BATCH: Final = 100
 _LONGEST_PAUSE: Final = 1.0  # seconds between looks; a dead process on this machine is found this quickly
+_WAITING_PAUSE: Final = 0.25  # the same where ticks are due and wait until runs have ended
+_SHORTEST_PAUSE: Final = 0.005
 
 DIED: Final = ("WorkerDied", "the worker that executed this attempt is gone")
 
@@ -34,6 +36,8 @@ class Maintenance:
         """Begin; nothing happens until :meth:`run_once`."""
         self._ledger = ledger
         self._max_rescues = max_rescues
+        self._firing = Firing(ledger)
+        self._fired = 0
 
     def run_once(self) -> None:
         """Rescue what was left behind, and fire what is due."""
@@ -41,7 +45,7 @@ class Maintenance:
         for owner in self._ledger.store.list_owners():
             if owner != current_owner() and is_owner_gone(owner):
                 self._rescue(owner)
-        fire_due(self._ledger)
+        self._fired = self._firing.fire_due()
 
     def _rescue(self, owner_gone: str | None) -> None:
         while True:
@@ -64,4 +68,7 @@ class Maintenance:
         next_at = self._ledger.store.next_schedule_at()
         if next_at is None:
             return _LONGEST_PAUSE
-        return min(_LONGEST_PAUSE, max(0.01, (next_at - self._ledger.clock.now()) / 1e6))
+        left = (next_at - self._ledger.clock.now()) / 1e6
+        if left <= 0 and not self._fired:
+            return _WAITING_PAUSE  # it is due and was not fired: looking without a pause would help nobody
+        return min(_LONGEST_PAUSE, max(_SHORTEST_PAUSE, left))

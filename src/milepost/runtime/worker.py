@@ -250,7 +250,8 @@ class Worker:
             await asyncio.to_thread(self._put_back, run, "UnknownWorkflow", "this worker does not know the workflow")
             return
         try:
-            if run.lease_epoch == 1 and run.hash == graph.fingerprint:
+            is_as_submitted = run.hash == graph.fingerprint and not claimed.payload.has_unchecked_inputs
+            if run.lease_epoch == 1 and is_as_submitted:
                 session = claimed_session(self.ledger, claimed, graph)  # nothing to read: no hop
             else:
                 session = await asyncio.to_thread(claimed_session, self.ledger, claimed, graph)
@@ -368,10 +369,18 @@ class Worker:
     async def _maintain(self) -> None:
         while True:
             try:
-                await asyncio.to_thread(self._maintenance.run_once)
+                pause = await asyncio.to_thread(self._maintain_once)
             except MilepostError as error:
                 _LOG.warning("maintenance failed: %s", error)
-            await asyncio.sleep(self._maintenance.pause())
+                pause = POLL
+            except Exception:  # this task must outlive whatever one round meets
+                _LOG.exception("maintenance met a defect")
+                pause = POLL
+            await asyncio.sleep(pause)
+
+    def _maintain_once(self) -> float:
+        self._maintenance.run_once()
+        return self._maintenance.pause()
 
 
 def _graphs(workflows: Iterable[Workflow]) -> Mapping[str, Graph]:

@@ -38,6 +38,10 @@ class Queues(Protocol):
         """Note the definition that a run which never started is going to run with."""
         ...
 
+    def adopt_inputs(self, run_id: str, lease_epoch: int, inputs: str) -> bool:
+        """Store checked inputs in the place of unchecked ones; return whether the lease was still held."""
+        ...
+
     def rescue_tasks(
         self, *, now: int, limit: int, max_rescues: int, owner_gone: str | None, reason: tuple[str, str]
     ) -> list[Rescued]:
@@ -175,8 +179,8 @@ class Schedules(Protocol):
         """Return every schedule, by name."""
         ...
 
-    def list_due_schedules(self, now: int, limit: int = 100) -> list[Schedule]:
-        """Return schedules whose next tick has come, the earliest first."""
+    def list_due_schedules(self, now: int, limit: int = 100, *, after: Schedule | None = None) -> list[Schedule]:
+        """Return schedules whose next tick has come, the earliest first; ``after``: the last one of the page before."""
         ...
 
     def next_schedule_at(self) -> int | None:

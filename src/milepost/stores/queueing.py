@@ -30,8 +30,9 @@ class QueueVerbs(Transacting):
         return outcomes
 
     def _insert_tasks(self, tx: Transaction, tasks: Sequence[NewTask]) -> list[Submitted]:
-        for hash_ in {task.definition_hash for task in tasks if task.definition_hash is not None}:
-            task = next(task for task in tasks if task.definition_hash == hash_)
+        # A task that brings no document has a definition that is there already, such as its schedule's.
+        bringing = {task.definition_hash: task for task in reversed(tasks) if task.definition}
+        for hash_, task in bringing.items():
             tx.execute("insert_definition", hash=hash_, workflow=task.workflow, document=task.definition, now=task.now)
         return [self._insert_task(tx, task) for task in tasks]
 
@@ -123,6 +124,12 @@ class QueueVerbs(Transacting):
         with self.transaction() as tx:
             tx.execute("insert_definition", hash=hash_, workflow=workflow, document=document, now=now)
             tx.execute("adopt_definition", run_id=run_id, lease_epoch=lease_epoch, hash=hash_)
+
+    @repeatable
+    def adopt_inputs(self, run_id: str, lease_epoch: int, inputs: str) -> bool:
+        """Store checked inputs in the place of unchecked ones; return whether the lease was still held."""
+        with self.transaction() as tx:
+            return bool(tx.execute("adopt_inputs", run_id=run_id, lease_epoch=lease_epoch, inputs=inputs))
 
     # --- rescuing ----------------------------------------------------------------------------
 

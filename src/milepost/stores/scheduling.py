@@ -35,7 +35,10 @@ class SchedulingVerbs(QueueVerbs):
             fields["catch_up"] = int(schedule.catch_up)
             fields["now"] = fields.pop("created_at")
             del fields["paused_at"]
-            return bool(tx.execute("insert_schedule", **fields))
+            if tx.execute("insert_schedule", **fields):
+                return True
+            # This very schedule is there where a commit went through and its answer was lost.
+            return schedule in map(_schedule, tx.rows("get_schedule", name=schedule.name))
 
     def get_schedule(self, name: str) -> Schedule | None:
         """Return a schedule, or None."""
@@ -46,9 +49,10 @@ class SchedulingVerbs(QueueVerbs):
         """Return every schedule, by name."""
         return [_schedule(row) for row in self._rows("list_schedules")]
 
-    def list_due_schedules(self, now: int, limit: int = 100) -> list[Schedule]:
-        """Return schedules whose next tick has come, the earliest first."""
-        return [_schedule(row) for row in self._rows("list_due_schedules", now=now, limit=limit)]
+    def list_due_schedules(self, now: int, limit: int = 100, *, after: Schedule | None = None) -> list[Schedule]:
+        """Return schedules whose next tick has come, the earliest first; ``after``: the last one of the page before."""
+        page = {"after_at": after.next_at, "after_name": after.name} if after is not None else {}
+        return [_schedule(row) for row in self._rows("list_due_schedules", now=now, limit=limit, **page)]
 
     def next_schedule_at(self) -> int | None:
         """Return when the earliest tick of all schedules is, or None."""
@@ -63,7 +67,13 @@ class SchedulingVerbs(QueueVerbs):
         tick, so that even a repeat fires it once.
         """
         with self.transaction() as tx:
-            moved = tx.execute("advance_schedule", name=schedule.name, next_at=next_at, expected_at=schedule.next_at)
+            moved = tx.execute(
+                "advance_schedule",
+                name=schedule.name,
+                created_at=schedule.created_at,
+                next_at=next_at,
+                expected_at=schedule.next_at,
+            )
             if not moved:
                 return []
             outcomes = self._insert_tasks(tx, tasks)

@@ -71,6 +71,12 @@ WHERE run_id = :run_id AND lease_epoch = :lease_epoch AND status = 'running';
 UPDATE runs SET hash = :hash
 WHERE run_id = :run_id AND lease_epoch = :lease_epoch AND status = 'running';
 
+-- name: adopt_inputs
+-- Inputs that nobody had checked are replaced by what they became when the workflow checked them.
+UPDATE run_payloads SET inputs = :inputs, headers = '{}'
+WHERE run_id = :run_id
+    AND EXISTS (SELECT 1 FROM runs WHERE run_id = :run_id AND lease_epoch = :lease_epoch AND status = 'running');
+
 -- name: list_expired_leases -> many
 -- Whose lease has run out; :owner_gone names an owner that is known to be dead, whatever its lease says.
 SELECT {run_columns} FROM runs

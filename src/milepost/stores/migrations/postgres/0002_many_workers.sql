@@ -11,6 +11,8 @@ CREATE INDEX runs_due ON runs (available_at)
 CREATE UNIQUE INDEX runs_by_key ON runs (queue, idempotency_key) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX runs_by_owner ON runs (lease_owner) WHERE status = 'running';
 CREATE INDEX runs_by_creator ON runs (created_by, created_at) WHERE created_by IS NOT NULL;
+-- How many runs of a schedule are under way, however many it has had.
+CREATE INDEX runs_open_by_creator ON runs (created_by) WHERE created_by IS NOT NULL AND finished_at IS NULL;
 
 CREATE TABLE queues (
     name TEXT COLLATE "C" NOT NULL PRIMARY KEY,
@@ -74,6 +76,7 @@ CREATE TABLE schedules (
     next_at BIGINT,
     paused_at BIGINT,
     created_at BIGINT NOT NULL,
+    kind TEXT NOT NULL,
     CHECK ((cron IS NULL) <> (every IS NULL))
 );
 
