@@ -18,7 +18,9 @@ from milepost.model import (
     QueueInfo,
     Run,
     RunPayload,
+    Schedule,
     StepAttempt,
+    TickRun,
     Wait,
     WorkerInfo,
 )
@@ -167,6 +169,50 @@ class AsyncLedger:
     async def list_workers(self) -> list[WorkerInfo]:
         """See :meth:`Ledger.list_workers`."""
         return await _hop(self.ledger.list_workers)
+
+    async def list_schedules(self) -> list[Schedule]:
+        """See :meth:`Ledger.list_schedules`."""
+        return await _hop(self.ledger.list_schedules)
+
+    async def get_schedule(self, name: str) -> Schedule | None:
+        """See :meth:`Ledger.get_schedule`."""
+        return await _hop(self.ledger.get_schedule, name)
+
+    async def require_schedule(self, name: str) -> Schedule:
+        """See :meth:`Ledger.require_schedule`."""
+        return await _hop(self.ledger.require_schedule, name)
+
+    async def next_ticks(self, name: str, n: int = 5) -> list[datetime]:
+        """See :meth:`Ledger.next_ticks`."""
+        return await _hop(self.ledger.next_ticks, name, n)
+
+    async def last_run_of_schedule(self, name: str) -> Run | None:
+        """See :meth:`Ledger.last_run_of_schedule`."""
+        return await _hop(self.ledger.last_run_of_schedule, name)
+
+    async def pause_schedule(self, name: str) -> Schedule:
+        """See :meth:`Ledger.pause_schedule`."""
+        return await _hop(self.ledger.pause_schedule, name)
+
+    async def resume_schedule(self, name: str) -> Schedule:
+        """See :meth:`Ledger.resume_schedule`."""
+        return await _hop(self.ledger.resume_schedule, name)
+
+    async def remove_schedule(self, name: str) -> None:
+        """See :meth:`Ledger.remove_schedule`."""
+        await _hop(self.ledger.remove_schedule, name)
+
+    async def trigger_schedule(self, name: str) -> Run:
+        """See :meth:`Ledger.trigger_schedule`."""
+        return await _hop(self.ledger.trigger_schedule, name)
+
+    async def backfill_schedule(self, name: str, start: datetime, end: datetime) -> list[TickRun]:
+        """See :meth:`Ledger.backfill_schedule`."""
+        return await _hop(self.ledger.backfill_schedule, name, start, end)
+
+    async def list_past_ticks(self, name: str, start: datetime, end: datetime) -> list[datetime]:
+        """See :meth:`Ledger.list_past_ticks`."""
+        return await _hop(self.ledger.list_past_ticks, name, start, end)
 
     async def why(self, run_id: str) -> Gate:
         """See :meth:`Ledger.why`."""

@@ -29,11 +29,27 @@ class Scheduling:
     # --- looking -----------------------------------------------------------------------------
 
     def list_schedules(self) -> list[Schedule]:
-        """Return every schedule, by name."""
+        """Return every schedule, by name.
+
+        Example:
+            >>> from milepost import Dag, Ledger
+            >>> dag = Dag("greet")
+            >>> _ = dag.node(lambda: "hello", label="hello")
+            >>> ledger = Ledger.open(":memory:")
+            >>> _ = dag.schedule("hourly", cron="0 * * * *", ledger=ledger)
+            >>> [(schedule.name, schedule.cron) for schedule in ledger.list_schedules()]
+            [('hourly', '0 * * * *')]
+        """
         return self.store.list_schedules()
 
     def get_schedule(self, name: str) -> Schedule | None:
-        """Return the schedule of this name, or None."""
+        """Return the schedule of this name, or None.
+
+        Example:
+            >>> from milepost import Ledger
+            >>> Ledger.open(":memory:").get_schedule("hourly") is None
+            True
+        """
         return self.store.get_schedule(name)
 
     def require_schedule(self, name: str) -> Schedule:
@@ -54,6 +70,15 @@ class Scheduling:
 
         Raises:
             ScheduleNotFound: There is none of this name.
+
+        Example:
+            >>> from milepost import Dag, Ledger
+            >>> dag = Dag("greet")
+            >>> _ = dag.node(lambda: "hello", label="hello")
+            >>> ledger = Ledger.open(":memory:")
+            >>> _ = dag.schedule("hourly", cron="0 * * * *", ledger=ledger)
+            >>> [tick.minute for tick in ledger.next_ticks("hourly", 3)]
+            [0, 0, 0]
         """
         schedule = self.require_schedule(name)
         first = resumed_at(schedule, self.clock.now())
@@ -111,6 +136,16 @@ class Scheduling:
 
         Raises:
             ScheduleNotFound: There is none of this name.
+
+        Example:
+            >>> from milepost import Dag, Ledger
+            >>> dag = Dag("greet")
+            >>> _ = dag.node(lambda: "hello", label="hello")
+            >>> ledger = Ledger.open(":memory:")
+            >>> _ = dag.schedule("hourly", cron="0 * * * *", ledger=ledger)
+            >>> run = ledger.trigger_schedule("hourly")
+            >>> run.workflow, run.created_by
+            ('greet', 'schedule:hourly')
         """
         task = trigger_task(self.require_schedule(name), self.clock.now())
         outcome = self.store.submit_tasks([task])[0]
@@ -132,6 +167,19 @@ class Scheduling:
         Raises:
             ScheduleNotFound: There is none of this name.
             ConfigurationError: The interval is empty, in the future, or has more than 100,000 ticks.
+
+        Example:
+            >>> from datetime import UTC, datetime
+            >>> from milepost import Dag, Ledger
+            >>> dag = Dag("greet")
+            >>> _ = dag.node(lambda: "hello", label="hello")
+            >>> ledger = Ledger.open(":memory:")
+            >>> _ = dag.schedule("daily", cron="0 2 * * *", ledger=ledger)
+            >>> start, end = datetime(2026, 5, 1, tzinfo=UTC), datetime(2026, 5, 4, tzinfo=UTC)
+            >>> [run.is_new for run in ledger.backfill_schedule("daily", start, end)]
+            [True, True, True]
+            >>> [run.is_new for run in ledger.backfill_schedule("daily", start, end)]
+            [False, False, False]
         """
         schedule = self.require_schedule(name)
         runs: list[TickRun] = []
