@@ -184,8 +184,10 @@ class Scheduling:
         schedule = self.require_schedule(name)
         runs: list[TickRun] = []
         ticks = iter(self._past_ticks(schedule, start, end))
+        now = 0
         while batch := list(islice(ticks, _BATCH)):
-            tasks = tick_tasks(schedule, batch, self.clock.now())
+            now = max(self.clock.now(), now + _BATCH)  # the ids of one batch sort before those of the next
+            tasks = tick_tasks(schedule, batch, now)
             outcomes = self.store.submit_tasks(tasks)
             runs += [
                 TickRun(tick, outcome.run_id, outcome.is_new) for tick, outcome in zip(batch, outcomes, strict=True)
