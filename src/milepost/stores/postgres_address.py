@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Final
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from milepost.errors import ConfigurationError
 
@@ -58,12 +58,13 @@ class Address:
                 f"{self.url!r} is not a URL ({error}). Write postgresql://user@host/database; characters such as "
                 "'@', '/' and '[' in a password are escaped: %40, %2F, %5B."
             ) from None
-        options = parse_qsl(parts.query, keep_blank_values=True)
-        self.schema = next((value for name, value in options if name == "schema"), DEFAULT_SCHEMA)
+        # As they stand: in the driver's own URLs a "+" is a plus and "%20" a space.
+        options = [part.partition("=") for part in parts.query.split("&") if part]
+        self.schema = next((value for name, _, value in options if name == "schema"), DEFAULT_SCHEMA)
         if _SCHEMA.fullmatch(self.schema) is None:
             message = f"{self.schema!r} is not a schema's name. Use lower-case letters, digits and '_'."
             raise ConfigurationError(message)
-        query = urlencode([pair for pair in options if pair[0] != "schema"])
+        query = "&".join("".join(option) for option in options if option[0] != "schema")
         self.conninfo = urlunsplit(parts._replace(query=query))
         found = [match["password"] for pattern in (_USER_INFO, _OPTION) for match in pattern.finditer(url)]
         self._secrets = {form for text in found if text for form in (text, unquote(text))}
