@@ -21,10 +21,19 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import psycopg
 from psycopg import sql
+from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from milepost.errors import MilepostError, RunExists, SchemaNewer, SchemaOutdated, StoreError, StoreUnavailable
+from milepost.errors import (
+    ConfigurationError,
+    MilepostError,
+    RunExists,
+    SchemaNewer,
+    SchemaOutdated,
+    StoreError,
+    StoreUnavailable,
+)
 from milepost.model import Problem
 from milepost.store import CheckpointWrite, EdgeWrite, FaultHook, NewRun, ProgressWrite, RunWrite, StepWrite, Write
 from milepost.stores.batch import write_batch
@@ -120,6 +129,7 @@ class PostgresStore(StoreVerbs):
         self._listener: Listener | None = None
         self._writer: psycopg.Connection[Any] | None = connect(self._address)
         self._check_schema(self._writer)
+        self._database = self._writer.info.dbname
         self._texts = _load_texts(self._address.schema)
         self._pool = ConnectionPool(
             self._address.conninfo,
@@ -161,16 +171,40 @@ class PostgresStore(StoreVerbs):
     @contextmanager
     def transaction(self, conn: Any = None) -> Iterator[Transaction]:
         """Open a transaction on a connection of the pool; with ``conn``, join the caller's."""
-        if conn is not None:
-            yield self._join(conn)
-            return
-        with self._borrow() as connection, connection.transaction():
-            yield self._join(connection)
-            self._fire("before_commit")
-        self._fire("after_commit")
+        try:
+            if conn is not None:
+                yield self._join_caller(conn)
+                return
+            with self._borrow() as connection, connection.transaction():
+                yield self._join(connection)
+                self._fire("before_commit")
+            self._fire("after_commit")
+        except psycopg.Error as error:
+            if conn is None:
+                raise  # whoever repeats the verb decides
+            raise translate(error, self.url) from error
+        except (UnicodeEncodeError, OverflowError) as error:
+            raise StoreError(f"The ledger {self.url} cannot hold a value: {error}.") from error
 
     def _join(self, connection: psycopg.Connection[Any]) -> _Transaction:
         return _Transaction(self._texts, self._address.schema, self.channel, connection)
+
+    def _join_caller(self, conn: Any) -> _Transaction:
+        """Join the caller's transaction, or refuse what is none of this ledger's database."""
+        if not isinstance(conn, psycopg.Connection):
+            raise ConfigurationError(
+                f"conn must be a psycopg connection to the ledger's database, not {type(conn).__qualname__}."
+            )
+        if conn.info.dbname != self._database:
+            raise ConfigurationError(
+                f"conn must be a connection to the ledger's own database {self._database!r}, "
+                f"not to {conn.info.dbname!r}."
+            )
+        if conn.autocommit and conn.info.transaction_status == TransactionStatus.IDLE:
+            raise ConfigurationError(
+                "conn has no open transaction, and would commit each row alone. Open one: `with conn.transaction():`."
+            )
+        return self._join(conn)
 
     def _fire(self, point: str) -> None:
         if self.fault is not None:
@@ -280,8 +314,8 @@ class _Transaction:
         self._schema = schema
         self._channel = channel
         self._connection = connection
-        # The caller's connection may make other rows than tuples.
-        self._cursor = connection.cursor(row_factory=tuple_row)
+        # The caller's connection may make other cursors than these, and other rows than tuples.
+        self._cursor = psycopg.Cursor(connection, row_factory=tuple_row)
 
     def execute(self, statement: str, /, **parameters: Any) -> int:
         return self._cursor.execute(self._texts.named[statement], parameters).rowcount

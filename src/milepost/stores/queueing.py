@@ -30,9 +30,9 @@ class QueueVerbs(Transacting):
         return outcomes
 
     def _insert_tasks(self, tx: Transaction, tasks: Sequence[NewTask]) -> list[Submitted]:
-        # A task that brings no document has a definition that is there already, such as its schedule's.
-        bringing = {task.definition_hash: task for task in reversed(tasks) if task.definition}
-        for hash_, task in bringing.items():
+        # A task may name a definition that is stored already. In one order, so that two who submit wait in no circle.
+        given = {task.definition_hash: task for task in tasks if task.definition_hash and task.definition is not None}
+        for hash_, task in sorted(given.items()):
             tx.execute("insert_definition", hash=hash_, workflow=task.workflow, document=task.definition, now=task.now)
         return [self._insert_task(tx, task) for task in tasks]
 
@@ -44,7 +44,7 @@ class QueueVerbs(Transacting):
 
     def _find_submitted(self, tx: Transaction, task: NewTask) -> Submitted:
         own = tx.rows("get_run", run_id=task.run_id)
-        if own and (run := to_run(own[0])).created_at == task.now and run.workflow == task.workflow:
+        if own and self._is_repeated(tx, task, to_run(own[0])):
             return Submitted(task.run_id, is_new=True)  # this very submission, whose answer was lost
         found = None
         if task.idempotency_key is not None:
@@ -52,9 +52,13 @@ class QueueVerbs(Transacting):
         if not found:
             raise RunExists(task.run_id)
         run = to_run(found[0])
-        payload = tx.rows("get_run_payload", run_id=run.run_id)
-        inputs = payload[0][1] if payload else None
-        return Submitted(run.run_id, is_new=False, is_same=run.workflow == task.workflow and inputs == task.inputs)
+        is_same = run.workflow == task.workflow and self._payload(tx, run.run_id).inputs == task.inputs
+        return Submitted(run.run_id, is_new=False, is_same=is_same)
+
+    def _is_repeated(self, tx: Transaction, task: NewTask, run: Run) -> bool:
+        sent = (task.now, task.workflow, task.queue, task.idempotency_key, task.inputs)
+        found = (run.created_at, run.workflow, run.queue, run.idempotency_key, self._payload(tx, run.run_id).inputs)
+        return found == sent
 
     # --- claiming ----------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ all; a stale writer's rows are refused by the fence inside each statement.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 import time
@@ -105,7 +106,12 @@ class SQLiteStore(StoreVerbs):
     def transaction(self, conn: Any = None) -> Iterator[_Transaction]:
         """Open a transaction; with ``conn``, join the caller's and neither begin nor commit it."""
         if conn is not None:
-            yield _Transaction(_cursor_of(conn), self._sql, self._news)
+            try:
+                yield _Transaction(self._join(conn), self._sql, self._news)
+            except sqlite3.ProgrammingError as error:  # closed, or of another thread
+                raise ConfigurationError(f"conn cannot be used here: {error}") from error
+            except _REFUSALS as error:
+                raise self._told(error) from error
             return
         with self._write_lock:
             try:
@@ -114,9 +120,33 @@ class SQLiteStore(StoreVerbs):
                 self._commit()
             except BaseException as error:
                 self._roll_back()
-                if isinstance(error, sqlite3.Error):
-                    raise translate(error, self.url) from error
+                if isinstance(error, _REFUSALS):
+                    raise self._told(error) from error
                 raise
+
+    def _told(self, error: Exception) -> StoreError:
+        if isinstance(error, sqlite3.Error):
+            return translate(error, self.url)
+        return StoreError(f"The ledger {self.url} cannot hold a value: {error}.")
+
+    def _join(self, conn: Any) -> sqlite3.Cursor:
+        """Return a cursor in the caller's transaction, or refuse what is none of this ledger's."""
+        if not isinstance(conn, sqlite3.Connection):
+            raise ConfigurationError(
+                f"conn must be a sqlite3 connection to the ledger's file, not {type(conn).__qualname__}."
+            )
+        cursor = conn.cursor()
+        cursor.row_factory = None  # the caller's connection may make other rows than tuples
+        file = next(file for _, name, file in cursor.execute("PRAGMA database_list").fetchall() if name == "main")
+        if self._is_memory or not file or not os.path.samefile(file, self.url):
+            raise ConfigurationError(
+                f"conn must be a connection to the ledger's file {self.url}, not to {file or 'a database in memory'}."
+            )
+        if not (conn.in_transaction or _begins_by_itself(conn)):
+            raise ConfigurationError(
+                "conn has no open transaction, and would commit each row alone. Execute BEGIN IMMEDIATE first."
+            )
+        return cursor
 
     def _begin(self) -> None:
         try:
@@ -256,13 +286,10 @@ def _complain(connection: sqlite3.Connection) -> list[str]:
     return complaints
 
 
-def _cursor_of(conn: Any) -> sqlite3.Cursor:
-    if not isinstance(conn, sqlite3.Connection):
-        message = f"conn must be a sqlite3 connection to the ledger's file, not {type(conn).__qualname__}."
-        raise ConfigurationError(message)
-    cursor = conn.cursor()
-    cursor.row_factory = None  # the caller's connection may make other rows than tuples
-    return cursor
+def _begins_by_itself(conn: sqlite3.Connection) -> bool:
+    # Python 3.12 has a second way to say it: True, False, or -1 for what isolation_level says.
+    autocommit = getattr(conn, "autocommit", -1)
+    return autocommit is False or (autocommit == -1 and conn.isolation_level is not None)
 
 
 class _Transaction:
