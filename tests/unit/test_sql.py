@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import milepost.stores
-from milepost.stores.sql import Statement, keep_given, load_migrations, load_statements
+from milepost.stores.sql import Statement, keep_given, load_migrations, load_statements, numbered
 from milepost.stores.sqlite import SQLiteStore
 
 FOLDER = Path(milepost.stores.__file__).parent
@@ -23,12 +23,12 @@ STATEMENTS = load_statements(*sorted(path.name for path in (FOLDER / "queries").
 def test_a_statement_knows_its_parameters_in_order_and_numbers_them_by_a_row_type() -> None:
     statement = Statement("n", "SELECT :b, :a, :b WHERE x = 'a:c' AND y = z::text", None, None, "f.sql")
     assert statement.parameters == ("b", "a")
-    assert statement.numbered(("a", "b")) == "SELECT ?2, ?1, ?2 WHERE x = 'a:c' AND y = z::text"
+    assert numbered(statement.text, ("a", "b")) == "SELECT ?2, ?1, ?2 WHERE x = 'a:c' AND y = z::text"
 
 
 def test_a_parameter_that_the_row_type_lacks_is_refused() -> None:
     with pytest.raises(ValueError, match="not in tuple"):
-        Statement("n", "SELECT :c", "Row", None, "f.sql").numbered(("a", "b"))
+        numbered("SELECT :c", ("a", "b"))
 
 
 def test_comments_and_the_final_semicolon_are_not_part_of_a_statement() -> None:

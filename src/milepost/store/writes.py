@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from milepost.model import Run, RunPayload
 from milepost.states import RunStatus
@@ -176,38 +176,6 @@ class NewTask:
     root_run_id: str | None = None
     replay_of: str | None = None
     created_by: str | None = None
-
-    def run_parameters(self) -> dict[str, Any]:
-        """Return what the run's own row binds."""
-        return {
-            "run_id": self.run_id,
-            "workflow": self.workflow,
-            "version": self.version,
-            "hash": self.definition_hash,
-            "kind": self.kind,
-            "queue": self.queue,
-            "priority": self.priority,
-            "available_at": self.available_at,
-            "max_attempts": self.max_attempts,
-            "idempotency_key": self.idempotency_key,
-            "correlation_id": self.correlation_id,
-            "parent_run_id": self.parent_run_id,
-            "root_run_id": self.root_run_id or self.run_id,
-            "replay_of": self.replay_of,
-            "created_by": self.created_by,
-            "now": self.now,
-        }
-
-    def payload_parameters(self) -> dict[str, Any]:
-        """Return what the row beside it binds."""
-        return {
-            "run_id": self.run_id,
-            "inputs": self.inputs,
-            "target": self.target,
-            "tags": self.tags,
-            "headers": self.headers,
-            "policies": self.policies,
-        }
 
 
 class Submitted(NamedTuple):

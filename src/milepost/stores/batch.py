@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from milepost.errors import LeaseLost, RunExists
 from milepost.states import RunStatus
-from milepost.store import EdgeWrite, NewRun, RunEnd, RunWrite, StepWrite, Write
+from milepost.store import EdgeWrite, NewRun, RunWrite, StepWrite, Write
+from milepost.stores.rows import AttemptRow, EndRow, end_row, payload_row, run_row
 from milepost.stores.transaction import TASKS, Transaction
 
 __all__ = ["write_batch"]
@@ -23,6 +24,7 @@ Numbered = list[tuple[int, RunWrite]]
 def write_batch(tx: Transaction, batch: Sequence[Write]) -> Outcomes:
     """Write a batch inside the open transaction; return each write's error, or None where it stands."""
     outcomes: Outcomes = [None] * len(batch)
+    new: list[tuple[int, NewRun]] = []
     writes: Numbered = []
     suspects: Numbered = []
     ended: set[tuple[str, int]] = set()
@@ -32,7 +34,7 @@ def write_batch(tx: Transaction, batch: Sequence[Write]) -> Outcomes:
     edges: list[EdgeWrite] = []
     for position, write in enumerate(batch):
         if isinstance(write, NewRun):
-            outcomes[position] = _insert_run(tx, write)
+            new.append((position, write))
             continue
         fence = write.run_id, write.lease_epoch
         if ended and fence in ended:
@@ -46,6 +48,8 @@ def write_batch(tx: Transaction, batch: Sequence[Write]) -> Outcomes:
         starts += write.starts
         ends += write.ends
         edges += write.edges
+    if new:
+        _insert_runs(tx, new, outcomes)
     written = tx.write_rows("start_step", starts) if starts else 0
     if ends:
         written += tx.write_rows("end_step", ends)
@@ -70,31 +74,12 @@ def write_batch(tx: Transaction, batch: Sequence[Write]) -> Outcomes:
             tx.write_rows("save_checkpoint", write.checkpoints)
         if write.end is not None:
             ending.append((position, write))
-    completed = [(position, write) for position, write in ending if _is_completion(write)]
-    if len(completed) > 1:
-        _complete_runs(tx, completed, outcomes)
-        ending = [numbered for numbered in ending if not _is_completion(numbered[1])]
-    for position, write in ending:
-        outcomes[position] = _end_run(tx, write)
+    if ending:
+        _end_runs(tx, ending, outcomes)
     if late:
         for position, outcome in zip(late, write_batch(tx, [batch[n] for n in late]), strict=True):
             outcomes[position] = outcome
     return outcomes
-
-
-def _is_completion(write: RunWrite) -> bool:
-    return write.end is not None and write.end.status == RunStatus.COMPLETED
-
-
-def _complete_runs(tx: Transaction, completed: Numbered, outcomes: Outcomes) -> None:
-    """End many runs that completed by few statements; those that were refused are looked at one by one."""
-    parameters = [_end_parameters(write) for _, write in completed]
-    if tx.many("end_run", parameters) < len(completed):
-        for position, write in completed:
-            if _find_stale(tx, [(position, write)]):
-                outcomes[position] = LeaseLost(write.run_id, write.lease_epoch)
-        parameters = [_end_parameters(write) for position, write in completed if outcomes[position] is None]
-    tx.many("end_attempt", parameters)
 
 
 def _find_stale(tx: Transaction, writes: Iterable[tuple[int, RunWrite]]) -> set[int]:
@@ -116,45 +101,51 @@ def _is_repeated_end(write: RunWrite, fence: tuple[Any, ...]) -> bool:
     return end is not None and (fence[0], fence[3]) == (end.status.value, None if end.outcome else end.now)
 
 
-def _end_parameters(write: RunWrite) -> dict[str, Any]:
-    end = write.end
-    assert end is not None
-    return {
-        "run_id": write.run_id,
-        "lease_epoch": write.lease_epoch,
-        "status": end.status.value,
-        "now": end.now,
-        "available_at": end.available_at,
-        "error_step": end.error_step,
-        "error_type": end.error_type,
-        "error_message": end.error_message,
-    }
-
-
-def _end_run(tx: Transaction, write: RunWrite) -> LeaseLost | None:
-    end = write.end
-    assert end is not None
-    parameters = _end_parameters(write)
-    if not tx.execute(_ENDS.get(end.outcome or "", "end_run"), **parameters):
-        is_stale = _find_stale(tx, [(0, write)])
-        return LeaseLost(write.run_id, write.lease_epoch) if is_stale else None
-    tx.execute("end_attempt", **{**parameters, "status": _attempt_status(end)})
-    if end.status != RunStatus.COMPLETED:
-        tx.execute("cancel_open_steps", **parameters)
-        tx.execute("save_run_traceback", run_id=write.run_id, error_traceback=end.error_traceback)
-    if end.status == RunStatus.PENDING:
+def _end_runs(tx: Transaction, ending: Numbered, outcomes: Outcomes) -> None:
+    """End runs, or give them back, by few statements; where one was refused, all are looked at."""
+    over = [end_row(write) for _, write in ending if not _goes_back(write)]
+    ended = tx.write_rows("end_run", over) if over else 0
+    back = [write for _, write in ending if _goes_back(write)]
+    ended += sum(_give_back(tx, write) for write in back)
+    if ended < len(ending):
+        stale = _find_stale(tx, ending)
+        for position, write in ending:
+            if position in stale:
+                outcomes[position] = LeaseLost(write.run_id, write.lease_epoch)
+        ending = [numbered for numbered in ending if numbered[0] not in stale]
+    if ending:
+        tx.write_rows("end_attempt", [_attempt_row(write) for _, write in ending])
+    for _, write in ending:
+        end = write.end
+        if end is not None and end.status != RunStatus.COMPLETED:
+            tx.execute("cancel_open_steps", **end_row(write)._asdict())
+            tx.execute("save_run_traceback", run_id=write.run_id, error_traceback=end.error_traceback)
+    if back:
         tx.notify(TASKS)
-    return None
 
 
-# How a run that goes back to its queue leaves the hands of who executed it.
-_ENDS: Final = {"retry": "retry_run", "release": "release_run"}
+def _goes_back(write: RunWrite) -> bool:
+    return write.end is not None and write.end.outcome is not None
 
 
-def _attempt_status(end: RunEnd) -> str:
-    if end.outcome == "retry":
-        return RunStatus.FAILED.value
-    return RunStatus.CANCELLED.value if end.outcome == "release" else end.status.value
+# How a run that goes back to its queue leaves the hands of who executed it, and what becomes of that claim.
+_BACK: Final = {
+    "retry": ("retry_run", RunStatus.FAILED.value),
+    "release": ("release_run", RunStatus.CANCELLED.value),
+}
+
+
+def _give_back(tx: Transaction, write: RunWrite) -> int:
+    end = write.end
+    assert end is not None
+    assert end.outcome is not None
+    return tx.execute(_BACK[end.outcome][0], **end_row(write)._asdict(), available_at=end.available_at)
+
+
+def _attempt_row(write: RunWrite) -> EndRow:
+    row = end_row(write)
+    end = write.end
+    return row if end is None or end.outcome is None else row._replace(status=_BACK[end.outcome][1])
 
 
 def _fence(tx: Transaction, run_id: str) -> tuple[Any, ...] | None:
@@ -162,34 +153,16 @@ def _fence(tx: Transaction, run_id: str) -> tuple[Any, ...] | None:
     return rows[0] if rows else None
 
 
-def _insert_run(tx: Transaction, new: NewRun) -> RunExists | None:
-    existing = _fence(tx, new.run_id)
-    if existing is not None:
-        # The same write once more, after an interrupted commit; not a second run under a used id.
-        repeated = (RunStatus.RUNNING.value, 1, new.owner, None, new.now)
-        return None if existing == repeated else RunExists(new.run_id)
-    parameters: dict[str, Any] = {
-        "run_id": new.run_id,
-        "workflow": new.workflow,
-        "version": new.version,
-        "hash": new.definition_hash,
-        "document": new.definition,
-        "kind": new.kind,
-        "owner": new.owner,
-        "now": new.now,
-        "lease": new.lease_until - new.now,
-        "lease_until": new.lease_until,
-        "lease_epoch": 1,
-        "attempt": 1,
-        "correlation_id": new.correlation_id,
-        "parent_run_id": new.parent_run_id,
-        "root_run_id": new.root_run_id or new.run_id,
-        "replay_of": new.replay_of,
-        "created_by": new.created_by,
-        "inputs": new.inputs,
-        "target": new.target,
-        "tags": new.tags,
-    }
-    for name in ("insert_definition", "insert_run", "insert_run_payload", "insert_attempt"):
-        tx.execute(name, **parameters)
-    return None
+def _insert_runs(tx: Transaction, new: list[tuple[int, NewRun]], outcomes: Outcomes) -> None:
+    """Insert runs that begin here; those whose ids are taken are looked at one by one."""
+    for hash_, run in {run.definition_hash: run for _, run in new}.items():
+        tx.execute("insert_definition", hash=hash_, workflow=run.workflow, document=run.definition, now=run.now)
+    if tx.write_rows("insert_run", [run_row(run) for _, run in new]) < len(new):
+        for position, run in new:
+            # The same write once more, after an interrupted commit, is no second run under a used id.
+            if _fence(tx, run.run_id) != (RunStatus.RUNNING.value, 1, run.owner, None, run.now):
+                outcomes[position] = RunExists(run.run_id)
+        new = [(position, run) for position, run in new if outcomes[position] is None]
+    if new:
+        tx.write_rows("insert_payload", [payload_row(run) for _, run in new])
+        tx.write_rows("insert_attempt", [AttemptRow(run.run_id, 1, 1, run.owner, run.now) for _, run in new])

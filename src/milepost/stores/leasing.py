@@ -8,6 +8,7 @@ from typing import Final
 from milepost.errors import StoreConflict
 from milepost.model import Attempt, Run
 from milepost.stores.reading import to_run
+from milepost.stores.rows import AttemptRow
 from milepost.stores.transaction import TASKS, Transacting, repeatable
 
 __all__ = ["LeaseVerbs"]
@@ -37,7 +38,6 @@ class LeaseVerbs(Transacting):
             "now": now,
             "lease": lease_until - now,
             "lease_until": lease_until,
-            "lease_epoch": run.lease_epoch + 1,
             "attempt": attempt,
             "target": target,
             "error_type": reason[0],
@@ -59,8 +59,9 @@ class LeaseVerbs(Transacting):
                     f"Run {run.run_id} was taken by somebody else at the same moment. "
                     f"See who holds it: `milepost show {run.run_id}`."
                 )
-            for name in ("close_attempts", "cancel_open_steps", "insert_attempt", "set_target"):
+            for name in ("close_attempts", "cancel_open_steps", "set_target"):
                 tx.execute(name, **parameters)
+            tx.write_rows("insert_attempt", [AttemptRow(run.run_id, run.lease_epoch + 1, attempt, owner, now)])
             return to_run(tx.rows("get_run", run_id=run.run_id)[0])
 
     @repeatable

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from operator import itemgetter
@@ -35,7 +35,7 @@ from milepost.errors import (
     StoreUnavailable,
 )
 from milepost.model import Problem
-from milepost.store import CheckpointWrite, EdgeWrite, FaultHook, NewRun, ProgressWrite, RunWrite, StepWrite, Write
+from milepost.store import FaultHook, NewRun, RunWrite, Write
 from milepost.stores.batch import write_batch
 from milepost.stores.checks import check_ledger
 from milepost.stores.dialect import POSTGRES
@@ -43,8 +43,9 @@ from milepost.stores.news import News
 from milepost.stores.postgres_connection import Address, connect, find_schema_number, patiently
 from milepost.stores.postgres_errors import is_transient, translate
 from milepost.stores.postgres_listener import Listener
-from milepost.stores.postgres_text import named, numbered, over_arrays
-from milepost.stores.sql import keep_given, load_migrations, load_statements
+from milepost.stores.postgres_text import int_array, named, numbered, over_arrays, text_array
+from milepost.stores.rows import fields_of, is_number
+from milepost.stores.sql import PARAMETER, keep_given, load_migrations, load_statements
 from milepost.stores.transaction import Transaction
 from milepost.stores.verbs import STATEMENT_FILES, StoreVerbs
 
@@ -57,22 +58,16 @@ _REFUSALS: Final = (MilepostError, UnicodeEncodeError, OverflowError)
 _POOL: Final = 8  # connections beside the one that commits
 
 
-class _Row(NamedTuple):
-    fields: tuple[str, ...]
-    types: tuple[str, ...]
-
-
-def _row(kind: Any, *types: str) -> tuple[str, _Row]:
-    return kind.__name__, _Row(kind._fields, types)
-
-
 class _Texts(NamedTuple):
     """The statements by name: as they are written, bound by name, from one row, from arrays of many rows."""
 
     portable: dict[str, str]
     named: dict[str, str]
     single: dict[str, str]
-    batch: dict[str, str]
+    batch: dict[str, tuple[str | None, tuple[_Array, ...]]]
+
+
+_Array = Callable[[Sequence[Any]], str | None]
 
 
 def _load_texts(schema: str) -> _Texts:
@@ -82,21 +77,14 @@ def _load_texts(schema: str) -> _Texts:
         texts.portable[name] = text
         texts.named[name] = named(text)
         if statement.row is not None:
-            row = _ROWS[statement.row]
-            texts.single[name] = numbered(text, row.fields, row.types)
-            texts.batch[name] = over_arrays(text, row.fields, row.types)
+            fields, numbers = fields_of(statement.row), is_number(statement.row)
+            types = ["bigint" if is_int else "text" for is_int in numbers]
+            if set(PARAMETER.findall(text)).issuperset(fields):  # the server asks for the type of one that is not used
+                texts.single[name] = numbered(text, fields, types)
+            arrays = tuple(int_array if is_int else text_array for is_int in numbers)
+            texts.batch[name] = over_arrays(text, fields, types), arrays
     return texts
 
-
-_TEXT, _INT = "text", "bigint"
-_ROWS: Final[Mapping[str, _Row]] = dict(
-    [
-        _row(StepWrite, *(_TEXT, _TEXT, _INT, _INT, _INT), *(_TEXT,) * 10, *(_INT,) * 3),
-        _row(EdgeWrite, _TEXT, _TEXT, _TEXT, _INT),
-        _row(ProgressWrite, _TEXT, _TEXT, _INT, _INT, _INT, _INT, _TEXT),
-        _row(CheckpointWrite, _TEXT, _TEXT, _TEXT, _TEXT, _INT, _INT),
-    ]
-)
 
 T = TypeVar("T")
 
@@ -323,22 +311,21 @@ class _Transaction:
     def rows(self, statement: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
         return self._cursor.execute(self._texts.named[statement], parameters).fetchall()
 
-    def many(self, statement: str, parameters: Iterable[Mapping[str, Any]], /) -> int:
-        self._cursor.executemany(self._texts.named[statement], list(parameters))
-        return self._cursor.rowcount
-
     def write_rows(self, statement: str, rows: Sequence[tuple[Any, ...]], /) -> int:
         raw = psycopg.RawCursor(self._connection)
-        if len(rows) == 1:
+        if len(rows) == 1 and statement in self._texts.single:
             return raw.execute(self._texts.single[statement], rows[0]).rowcount
-        if "unnest" not in self._texts.batch[statement]:
+        text, arrays = self._texts.batch[statement]
+        if text is None:
             raw.executemany(self._texts.single[statement], rows)
             return raw.rowcount
-        written = 0
-        for wave in _waves(rows):
-            arrays = [list(column) for column in zip(*wave, strict=True)]
-            written += raw.execute(self._texts.batch[statement], arrays).rowcount
-        return written
+        return sum(raw.execute(text, _columns(wave, arrays)).rowcount for wave in _waves(rows))
+
+    def insert_rows(self, statement: str, rows: Sequence[tuple[Any, ...]], /) -> set[str]:
+        raw = psycopg.RawCursor(self._connection, row_factory=tuple_row)
+        text, arrays = self._texts.batch[statement]
+        found = raw.execute(f"{text}\nRETURNING run_id", _columns(rows, arrays)).fetchall()
+        return {run_id for (run_id,) in found}
 
     def lock(self, name: str, /) -> None:
         self._cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [name])
@@ -349,6 +336,11 @@ class _Transaction:
 
     def notify(self, topic: str, /) -> None:
         self._cursor.execute("SELECT pg_notify(%s, %s)", [self._channel, topic])
+
+
+def _columns(rows: Sequence[tuple[Any, ...]], arrays: Sequence[_Array]) -> list[str | None]:
+    """Return rows as one array for each of their fields."""
+    return [array(column) for array, column in zip(arrays, zip(*rows, strict=True), strict=True)]
 
 
 def _waves(rows: Sequence[tuple[Any, ...]]) -> list[list[tuple[Any, ...]]]:

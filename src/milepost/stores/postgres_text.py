@@ -1,15 +1,17 @@
-"""The portable SQL text as psycopg takes it."""
+"""The portable SQL text as psycopg takes it, and many values as one parameter."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from functools import cache
-from typing import Final
+from typing import Any, Final
+
+import psycopg
 
 from milepost.stores.sql import PARAMETER
 
-__all__ = ["named", "numbered", "over_arrays"]
+__all__ = ["int_array", "named", "numbered", "over_arrays", "text_array"]
 
 _WHERE: Final = re.compile(r"\nWHERE ")
 
@@ -34,14 +36,62 @@ def numbered(text: str, fields: Sequence[str], types: Sequence[str]) -> str:
     return PARAMETER.sub(lambda match: places[match[1]], text)
 
 
-def over_arrays(text: str, fields: Sequence[str], types: Sequence[str]) -> str:
+def over_arrays(text: str, fields: Sequence[str], types: Sequence[str]) -> str | None:
     """Return a statement that takes many rows at once, as one array for each field.
 
-    Only INSERT ... SELECT ... WHERE can be turned so; any other statement is returned as :func:`numbered`
-    does, and runs once for each row.
+    Only what has a WHERE of its own line can be turned so (an INSERT ... SELECT, an UPDATE); of anything
+    else there is no such form, and it runs once for each row.
     """
-    if not text.startswith("INSERT") or _WHERE.search(text) is None:
-        return numbered(text, fields, types)
+    if _WHERE.search(text) is None:
+        return None
     arrays = ", ".join(f"${place}::{kind}[]" for place, kind in enumerate(types, 1))
     source = f"\nFROM unnest({arrays}) AS given({', '.join(fields)})\nWHERE "
     return _WHERE.sub(lambda _: source, PARAMETER.sub(r"given.\1", text), count=1)
+
+
+def text_array(values: Sequence[Any]) -> str | None:
+    r"""Return texts as one array in the server's own notation; None where all of them are.
+
+    The driver's own way looks at one value after the other, which costs more than the server's work on a row.
+
+    Example:
+        >>> print(text_array(["a", 'say "b"', "c\\d"]), text_array([None, "NULL"]), text_array([None, None]))
+        {"a","say \"b\"","c\\d"} {NULL,"NULL"} None
+
+    Raises:
+        psycopg.DataError: A text has a NUL in it, as no text of PostgreSQL can.
+        psycopg.ProgrammingError: A value is no text at all.
+    """
+    nothing = values.count(None)
+    if nothing == len(values):
+        return None
+    # No text may hold a NUL, so that it can stand between them while the marks of all are doubled at once.
+    try:
+        joined = "\0".join(values if not nothing else [value for value in values if value is not None])
+    except TypeError as error:
+        raise psycopg.ProgrammingError(f"a value that is no text was given as one ({error})") from error
+    if joined.count("\0") != len(values) - nothing - 1:
+        raise psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
+    if "\\" in joined:
+        joined = joined.replace("\\", "\\\\")
+    if '"' in joined:
+        joined = joined.replace('"', '\\"')
+    if not nothing:
+        return '{"' + joined.replace("\0", '","') + '"}'
+    given = iter(joined.split("\0"))
+    return "{" + ",".join(["NULL" if value is None else f'"{next(given)}"' for value in values]) + "}"
+
+
+def int_array(values: Sequence[int | None]) -> str | None:
+    """Return whole numbers as one array in the server's own notation; None where all of them are.
+
+    Example:
+        >>> int_array([1, None, -3]), int_array([None])
+        ('{1,NULL,-3}', None)
+    """
+    nothing = values.count(None)
+    if nothing == len(values):
+        return None
+    if not nothing:
+        return "{" + ",".join(map(str, values)) + "}"
+    return "{" + ",".join(["NULL" if value is None else str(value) for value in values]) + "}"

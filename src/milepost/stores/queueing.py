@@ -10,6 +10,7 @@ from milepost.errors import RunExists
 from milepost.model import QueueInfo, Run, RunPayload, WorkerInfo
 from milepost.store import ClaimedTask, NewTask, Rescued, Submitted
 from milepost.stores.reading import to_run
+from milepost.stores.rows import AttemptRow, payload_row, task_row
 from milepost.stores.transaction import TASKS, Transacting, Transaction, repeatable
 
 __all__ = ["QueueVerbs"]
@@ -34,13 +35,24 @@ class QueueVerbs(Transacting):
         given = {task.definition_hash: task for task in tasks if task.definition_hash and task.definition is not None}
         for hash_, task in sorted(given.items()):
             tx.execute("insert_definition", hash=hash_, workflow=task.workflow, document=task.definition, now=task.now)
-        return [self._insert_task(tx, task) for task in tasks]
+        outcomes: list[Submitted] = []
+        for begin in range(0, len(tasks), _SUBMIT):
+            outcomes += self._insert_some(tx, tasks[begin : begin + _SUBMIT])
+        return outcomes
 
-    def _insert_task(self, tx: Transaction, task: NewTask) -> Submitted:
-        if tx.execute("submit_run", **task.run_parameters()):
-            tx.execute("submit_payload", **task.payload_parameters())
-            return Submitted(task.run_id, is_new=True)
-        return self._find_submitted(tx, task)
+    def _insert_some(self, tx: Transaction, tasks: Sequence[NewTask]) -> list[Submitted]:
+        # In the order of their keys: two who submit the same ones wait for each other in one direction only.
+        rows = sorted(map(task_row, tasks), key=lambda row: row.idempotency_key or "")
+        new = tx.insert_rows("submit_run", rows)
+        tx.write_rows("insert_payload", [payload_row(task) for task in tasks if task.run_id in new])
+        outcomes = []
+        for task in tasks:
+            if task.run_id in new:
+                new.remove(task.run_id)  # the same id once more is not new
+                outcomes.append(Submitted(task.run_id, is_new=True))
+            else:
+                outcomes.append(self._find_submitted(tx, task))
+        return outcomes
 
     def _find_submitted(self, tx: Transaction, task: NewTask) -> Submitted:
         own = tx.rows("get_run", run_id=task.run_id)
@@ -52,12 +64,18 @@ class QueueVerbs(Transacting):
         if not found:
             raise RunExists(task.run_id)
         run = to_run(found[0])
-        is_same = run.workflow == task.workflow and self._payload(tx, run.run_id).inputs == task.inputs
+        is_same = run.workflow == task.workflow and self._payloads(tx, [run])[run.run_id].inputs == task.inputs
         return Submitted(run.run_id, is_new=False, is_same=is_same)
 
     def _is_repeated(self, tx: Transaction, task: NewTask, run: Run) -> bool:
         sent = (task.now, task.workflow, task.queue, task.idempotency_key, task.inputs)
-        found = (run.created_at, run.workflow, run.queue, run.idempotency_key, self._payload(tx, run.run_id).inputs)
+        found = (
+            run.created_at,
+            run.workflow,
+            run.queue,
+            run.idempotency_key,
+            self._payloads(tx, [run])[run.run_id].inputs,
+        )
         return found == sent
 
     # --- claiming ----------------------------------------------------------------------------
@@ -77,23 +95,18 @@ class QueueVerbs(Transacting):
                 )
                 runs += sorted(map(to_run, rows), key=lambda run: (run.priority, run.run_id))
             if runs:
-                tx.many(
+                tx.write_rows(
                     "insert_attempt",
-                    [
-                        {
-                            "run_id": run.run_id,
-                            "lease_epoch": run.lease_epoch,
-                            "attempt": run.attempt,
-                            "owner": owner,
-                            "now": now,
-                        }
-                        for run in runs
-                    ],
+                    [AttemptRow(run.run_id, run.lease_epoch, run.attempt, owner, now) for run in runs],
                 )
-            return [ClaimedTask(run, self._payload(tx, run.run_id)) for run in runs]
+            payloads = self._payloads(tx, runs)
+            return [ClaimedTask(run, payloads[run.run_id]) for run in runs]
 
-    def _payload(self, tx: Transaction, run_id: str) -> RunPayload:
-        return RunPayload(*tx.rows("get_run_payload", run_id=run_id)[0])
+    def _payloads(self, tx: Transaction, runs: Sequence[Run]) -> dict[str, RunPayload]:
+        if not runs:
+            return {}
+        rows = tx.rows("list_payloads", texts=json.dumps([run.run_id for run in runs]))
+        return {row[0]: RunPayload(*row) for row in rows}
 
     def next_due(self) -> int | None:
         """Return when the earliest waiting run becomes due, or None."""
@@ -291,6 +304,7 @@ class QueueVerbs(Transacting):
 
 
 _PROMOTE: Final = 500  # runs that one claim makes ready
+_SUBMIT: Final = 5000  # tasks that go out in one statement
 
 
 def _worker(row: tuple[Any, ...]) -> WorkerInfo:

@@ -15,7 +15,7 @@ from functools import cache
 from importlib import resources
 from typing import Final
 
-__all__ = ["PARAMETER", "Statement", "keep_given", "load_migrations", "load_statements"]
+__all__ = ["PARAMETER", "Statement", "keep_given", "load_migrations", "load_statements", "numbered"]
 
 _HEAD: Final = re.compile(r"^-- name: (?P<name>\w+)(?: \((?P<row>\w+)\))?(?: -> (?P<returns>one|many))?$", re.MULTILINE)
 PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_]+)")
@@ -38,13 +38,18 @@ class Statement:
         """The parameters' names, in order of first appearance."""
         return tuple(dict.fromkeys(PARAMETER.findall(self.text)))
 
-    def numbered(self, fields: tuple[str, ...]) -> str:
-        """Return the text with each ``:name`` as ``?N``, N being its place among the fields (from 1).
 
-        Raises:
-            ValueError: The statement names a parameter that is not a field.
-        """
-        return PARAMETER.sub(lambda match: f"?{fields.index(match[1]) + 1}", self.text)
+def numbered(text: str, fields: tuple[str, ...]) -> str:
+    """Return a statement's text with each ``:name`` as ``?N``, N being its place among the fields (from 1).
+
+    Example:
+        >>> numbered("SELECT :b, :a, :b", ("a", "b"))
+        'SELECT ?2, ?1, ?2'
+
+    Raises:
+        ValueError: The statement names a parameter that is not a field.
+    """
+    return PARAMETER.sub(lambda match: f"?{fields.index(match[1]) + 1}", text)
 
 
 @cache

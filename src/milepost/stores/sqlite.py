@@ -14,19 +14,20 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any, Final, TypeVar
 
 from milepost.errors import ConfigurationError, StoreError
 from milepost.model import Problem
-from milepost.store import CheckpointWrite, EdgeWrite, FaultHook, ProgressWrite, RunWrite, StepWrite, Write
+from milepost.store import FaultHook, RunWrite, Write
 from milepost.stores.batch import write_batch
 from milepost.stores.checks import check_ledger
 from milepost.stores.dialect import SQLITE
 from milepost.stores.news import News
-from milepost.stores.sql import keep_given, load_statements
+from milepost.stores.rows import fields_of
+from milepost.stores.sql import keep_given, load_statements, numbered
 from milepost.stores.sqlite_connection import connect, migrate, patiently
 from milepost.stores.sqlite_errors import translate
 from milepost.stores.sqlite_fork import guard_forks
@@ -34,9 +35,6 @@ from milepost.stores.verbs import STATEMENT_FILES, StoreVerbs
 
 __all__ = ["SQLiteStore"]
 
-_ROW_TYPES: Final[dict[str, tuple[str, ...]]] = {
-    row.__name__: row._fields for row in (StepWrite, EdgeWrite, ProgressWrite, CheckpointWrite)
-}
 _GLANCE: Final = 0.005  # seconds between looks at whether another process wrote
 
 # What a statement raises when it, or one of its values, cannot be: the driver refuses an integer of more
@@ -47,11 +45,11 @@ T = TypeVar("T")
 
 
 def _load_sql() -> dict[str, str]:
-    statements = load_statements(*STATEMENT_FILES)
-    return {
-        name: SQLITE.render(statement.numbered(_ROW_TYPES[statement.row]) if statement.row else statement.text)
-        for name, statement in statements.items()
-    }
+    texts = {}
+    for name, statement in load_statements(*STATEMENT_FILES).items():
+        text = SQLITE.render(statement.text)
+        texts[name] = text if statement.row is None else numbered(text, fields_of(statement.row))
+    return texts
 
 
 class SQLiteStore(StoreVerbs):
@@ -306,13 +304,14 @@ class _Transaction:
     def rows(self, statement: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
         return self._connection.execute(self._sql[statement], parameters).fetchall()
 
-    def many(self, statement: str, parameters: Iterable[Mapping[str, Any]], /) -> int:
-        return self._connection.executemany(self._sql[statement], parameters).rowcount
-
     def write_rows(self, statement: str, rows: Sequence[tuple[Any, ...]], /) -> int:
         if len(rows) == 1:
             return self._connection.execute(self._sql[statement], rows[0]).rowcount
         return self._connection.executemany(self._sql[statement], rows).rowcount
+
+    def insert_rows(self, statement: str, rows: Sequence[tuple[Any, ...]], /) -> set[str]:
+        execute, text = self._connection.execute, self._sql[statement]
+        return {row[0] for row in rows if execute(text, row).rowcount}
 
     def lock(self, name: str, /) -> None:
         """Nothing to do: there is one writer at a time."""

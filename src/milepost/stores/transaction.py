@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Final, ParamSpec, Protocol, TypeVar, cast
 
@@ -26,12 +26,12 @@ class Transaction(Protocol):
         """Run a statement and return its rows."""
         ...
 
-    def many(self, statement: str, parameters: Iterable[Mapping[str, Any]], /) -> int:
-        """Run a statement once for each set of parameters; return how many rows changed in all."""
+    def write_rows(self, statement: str, rows: Sequence[tuple[Any, ...]], /) -> int:
+        """Run a statement that is bound from rows of its type, for each of them; return how many rows changed."""
         ...
 
-    def write_rows(self, statement: str, rows: Sequence[tuple[Any, ...]], /) -> int:
-        """Run a statement that is bound from rows of its type, once for each; return how many rows changed."""
+    def insert_rows(self, statement: str, rows: Sequence[tuple[Any, ...]], /) -> set[str]:
+        """Run an INSERT that passes over what is there already; return the run ids of the rows that are new."""
         ...
 
     def lock(self, name: str, /) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from milepost.errors import LeaseLost
 from milepost.model import Event, Wait
 from milepost.store import NewWait
+from milepost.stores.rows import EndRow
 from milepost.stores.transaction import TASKS, Transacting, Transaction, repeatable
 
 __all__ = ["WaitingVerbs"]
@@ -114,15 +115,7 @@ class WaitingVerbs(Transacting):
                 if fence and fence[0][:2] in {("suspended", lease_epoch), ("pending", lease_epoch)}:
                     return  # this very call, whose answer was lost
                 raise LeaseLost(run_id, lease_epoch)
-            tx.execute(
-                "end_attempt",
-                run_id=run_id,
-                lease_epoch=lease_epoch,
-                status="suspended",
-                now=now,
-                error_type=None,
-                error_message=None,
-            )
+            tx.write_rows("end_attempt", [EndRow(run_id, lease_epoch, "suspended", now, None, None, None)])
             tx.notify(TASKS)
 
     @repeatable

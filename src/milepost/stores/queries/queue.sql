@@ -1,20 +1,16 @@
 -- Tasks: runs that wait in a queue, and who takes them.
 
--- name: submit_run
+-- name: submit_run (TaskRow)
 -- A run that waits. The same key in the same queue is the same run: the first one stands.
 INSERT INTO runs (
     run_id, workflow, version, hash, kind, status, queue, priority, available_at, lease_epoch, attempt, max_attempts,
     idempotency_key, correlation_id, parent_run_id, root_run_id, replay_of, created_by, created_at
 )
-VALUES (
+SELECT
     :run_id, :workflow, :version, :hash, :kind, 'pending', :queue, :priority, :available_at, 0, 1, :max_attempts,
     :idempotency_key, :correlation_id, :parent_run_id, :root_run_id, :replay_of, :created_by, :now
-)
+WHERE TRUE
 ON CONFLICT DO NOTHING;
-
--- name: submit_payload
-INSERT INTO run_payloads (run_id, inputs, target, tags, headers, policies)
-VALUES (:run_id, :inputs, :target, :tags, :headers, :policies);
 
 -- name: get_run_by_key -> one
 SELECT {run_columns} FROM runs WHERE queue = :queue AND idempotency_key = :idempotency_key;

@@ -7,6 +7,11 @@ SELECT {run_columns} FROM runs WHERE run_id = :run_id;
 SELECT run_id, inputs, result, error_traceback, target, tags, headers, policies
 FROM run_payloads WHERE run_id = :run_id;
 
+-- name: list_payloads -> many
+-- Of the runs whose ids are in a JSON array.
+SELECT run_id, inputs, result, error_traceback, target, tags, headers, policies
+FROM run_payloads WHERE run_id IN (SELECT {json_texts});
+
 -- name: get_definition -> one
 SELECT document FROM definitions WHERE hash = :hash;
 

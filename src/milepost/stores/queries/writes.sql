@@ -7,24 +7,30 @@ INSERT INTO definitions (hash, workflow, document, created_at)
 VALUES (:hash, :workflow, :document, :now)
 ON CONFLICT (hash) DO NOTHING;
 
--- name: insert_run
--- A run that starts in this process is born claimed: nobody else may pick it up in between.
+-- name: insert_run (RunRow)
+-- A run that starts in this process is born claimed: nobody else may pick it up in between. An id that is
+-- taken is passed over, before any other rule looks at the row: the count tells.
 INSERT INTO runs (
     run_id, workflow, version, hash, kind, status, priority, lease_owner, lease_until, lease_epoch, attempt,
     max_attempts, correlation_id, parent_run_id, root_run_id, replay_of, created_by, created_at, started_at
 )
-VALUES (
+SELECT
     :run_id, :workflow, :version, :hash, :kind, 'running', 0, :owner, {lease_until}, 1, 1,
     1, :correlation_id, :parent_run_id, :root_run_id, :replay_of, :created_by, :now, :now
-);
+WHERE NOT EXISTS (SELECT 1 FROM runs WHERE run_id = :run_id)
+ON CONFLICT (run_id) DO NOTHING;
 
--- name: insert_run_payload
-INSERT INTO run_payloads (run_id, inputs, target, tags)
-VALUES (:run_id, :inputs, :target, :tags);
+-- name: insert_payload (PayloadRow)
+INSERT INTO run_payloads (run_id, inputs, target, tags, headers, policies)
+SELECT :run_id, :inputs, :target, :tags, :headers, :policies
+WHERE TRUE
+ON CONFLICT (run_id) DO NOTHING;
 
--- name: insert_attempt
+-- name: insert_attempt (AttemptRow)
 INSERT INTO attempts (run_id, lease_epoch, attempt, owner, status, started_at)
-VALUES (:run_id, :lease_epoch, :attempt, :owner, 'running', :now);
+SELECT :run_id, :lease_epoch, :attempt, :owner, 'running', :now
+WHERE TRUE
+ON CONFLICT (run_id, lease_epoch) DO NOTHING;
 
 -- name: start_step (StepWrite)
 -- A start may arrive after its own completion (it is written lazily): then it changes nothing.
@@ -69,8 +75,8 @@ ON CONFLICT (run_id, downstream, upstream) DO NOTHING;
 -- name: save_progress (ProgressWrite)
 UPDATE steps
 SET progress_done = :progress_done, progress_total = :progress_total, progress_message = :progress_message
-WHERE run_id = :run_id AND label = :label AND attempt = :attempt AND lease_epoch = :lease_epoch
-    AND status = 'running';
+WHERE steps.run_id = :run_id AND steps.label = :label AND steps.attempt = :attempt
+    AND steps.lease_epoch = :lease_epoch AND steps.status = 'running';
 
 -- name: save_checkpoint (CheckpointWrite)
 INSERT INTO checkpoints (run_id, label, name, value, lease_epoch, saved_at)
@@ -82,16 +88,16 @@ ON CONFLICT (run_id, label, name) DO UPDATE SET
     value = excluded.value, lease_epoch = excluded.lease_epoch, saved_at = excluded.saved_at
 WHERE checkpoints.lease_epoch <= excluded.lease_epoch;
 
--- name: end_run
+-- name: end_run (EndRow)
 UPDATE runs
 SET status = :status, finished_at = :now, lease_owner = NULL, lease_until = NULL,
     error_step = :error_step, error_type = :error_type, error_message = :error_message
-WHERE run_id = :run_id AND lease_epoch = :lease_epoch AND status = 'running';
+WHERE runs.run_id = :run_id AND runs.lease_epoch = :lease_epoch AND runs.status = 'running';
 
--- name: end_attempt
+-- name: end_attempt (EndRow)
 UPDATE attempts
 SET status = :status, finished_at = :now, error_type = :error_type, error_message = :error_message
-WHERE run_id = :run_id AND lease_epoch = :lease_epoch AND status = 'running';
+WHERE attempts.run_id = :run_id AND attempts.lease_epoch = :lease_epoch AND attempts.status = 'running';
 
 -- name: save_run_traceback
 UPDATE run_payloads SET error_traceback = :error_traceback WHERE run_id = :run_id;
