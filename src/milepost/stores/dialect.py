@@ -55,7 +55,7 @@ SQLITE: Final = Dialect(
         "lease_now": ":now",
         "lease_until": ":lease_until",
         "output_bytes": "CAST(output AS BLOB)",
-        "json_texts": "value FROM json_each(:texts)",
+        "among_texts": "IN (SELECT value FROM json_each(:texts))",
     },
 )
 
@@ -75,6 +75,6 @@ POSTGRES: Final = Dialect(
         "lease_now": _SERVER_CLOCK,
         "lease_until": f"({_SERVER_CLOCK} + :lease)",
         "output_bytes": "convert_to(output, 'UTF8')",
-        "json_texts": "json_array_elements_text(CAST(:texts AS JSON))",
+        "among_texts": "= ANY (ARRAY(SELECT json_array_elements_text(CAST(:texts AS JSON))))",
     },
 )

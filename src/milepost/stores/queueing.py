@@ -160,7 +160,10 @@ class QueueVerbs(Transacting):
         """
         rescued = []
         with self.transaction() as tx:
-            rows = tx.rows("list_expired_leases", now=now, owner_gone=owner_gone or "", limit=limit)
+            if owner_gone is None:
+                rows = tx.rows("list_expired_leases", now=now, limit=limit)
+            else:
+                rows = tx.rows("list_leases_of", owner=owner_gone, limit=limit)
             for run in map(to_run, rows):
                 is_on = tx.rows("has_completed_step", run_id=run.run_id, lease_epoch=run.lease_epoch)
                 rescues = 1 if is_on else run.rescues + 1

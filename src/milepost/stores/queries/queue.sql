@@ -17,29 +17,33 @@ SELECT {run_columns} FROM runs WHERE queue = :queue AND idempotency_key = :idemp
 
 -- name: promote_due -> many
 -- What has become due joins those that are ready. Bounded, so that a flood of due runs holds up no claim.
-UPDATE runs SET status = 'pending', available_at = NULL
-WHERE run_id IN (
-    SELECT run_id FROM runs
+-- The guard compares with the state that was read: a state written out would let a planner whose statistics
+-- are old walk the index of all runs in that state, instead of finding these by their keys.
+WITH candidate (id, was) AS MATERIALIZED (
+    SELECT run_id, status FROM runs
     WHERE status IN ('pending', 'suspended') AND available_at IS NOT NULL AND available_at <= :now
     ORDER BY available_at LIMIT :limit {skip_locked}
 )
-    AND status IN ('pending', 'suspended') AND available_at IS NOT NULL
+UPDATE runs SET status = 'pending', available_at = NULL
+FROM candidate
+WHERE runs.run_id = candidate.id AND runs.status = candidate.was
 RETURNING run_id;
 
 -- name: next_due -> one
 SELECT MIN(available_at) FROM runs WHERE status IN ('pending', 'suspended') AND available_at IS NOT NULL;
 
 -- name: claim_tasks -> many
--- Lease up to :limit ready runs of a queue, best priority first, oldest first within it.
-WITH candidate AS MATERIALIZED (
-    SELECT run_id FROM runs
+-- Lease up to :limit ready runs of a queue, best priority first, oldest first within it. The guard is as above.
+WITH candidate (id, was) AS MATERIALIZED (
+    SELECT run_id, status FROM runs
     WHERE status = 'pending' AND available_at IS NULL AND queue = :queue
     ORDER BY priority, run_id LIMIT :limit {skip_locked}
 )
 UPDATE runs
 SET status = 'running', lease_owner = :owner, lease_until = {lease_until}, lease_epoch = lease_epoch + 1,
     started_at = COALESCE(started_at, :now)
-WHERE run_id IN (SELECT run_id FROM candidate) AND status = 'pending' AND available_at IS NULL
+FROM candidate
+WHERE runs.run_id = candidate.id AND runs.status = candidate.was
     AND NOT EXISTS (SELECT 1 FROM queues WHERE name = :queue AND paused_at IS NOT NULL)
 RETURNING {run_columns};
 
@@ -74,9 +78,15 @@ WHERE run_id = :run_id
     AND EXISTS (SELECT 1 FROM runs WHERE run_id = :run_id AND lease_epoch = :lease_epoch AND status = 'running');
 
 -- name: list_expired_leases -> many
--- Whose lease has run out; :owner_gone names an owner that is known to be dead, whatever its lease says.
+-- Whose lease has run out, longest ago first.
 SELECT {run_columns} FROM runs
-WHERE status = 'running' AND queue IS NOT NULL AND (lease_until < {lease_now} OR lease_owner = :owner_gone)
+WHERE status = 'running' AND queue IS NOT NULL AND lease_until < {lease_now}
+ORDER BY lease_until LIMIT :limit {skip_locked};
+
+-- name: list_leases_of -> many
+-- Of an owner that is known to be dead, whatever its leases say.
+SELECT {run_columns} FROM runs
+WHERE status = 'running' AND queue IS NOT NULL AND lease_owner = :owner
 ORDER BY lease_until LIMIT :limit {skip_locked};
 
 -- name: has_completed_step -> one
@@ -103,7 +113,7 @@ WHERE lease_owner = :owner AND status = 'running'
 RETURNING run_id, lease_epoch;
 
 -- name: list_owners -> many
-SELECT DISTINCT lease_owner FROM runs WHERE status = 'running' AND queue IS NOT NULL;
+SELECT DISTINCT lease_owner FROM runs WHERE status = 'running' AND lease_owner IS NOT NULL AND queue IS NOT NULL;
 
 -- name: insert_worker
 INSERT INTO workers (worker_id, owner, queues, workflows, concurrency, lease, started_at, heartbeat_at)

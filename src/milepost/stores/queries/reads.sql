@@ -10,7 +10,7 @@ FROM run_payloads WHERE run_id = :run_id;
 -- name: list_payloads -> many
 -- Of the runs whose ids are in a JSON array.
 SELECT run_id, inputs, result, error_traceback, target, tags, headers, policies
-FROM run_payloads WHERE run_id IN (SELECT {json_texts});
+FROM run_payloads WHERE run_id {among_texts};
 
 -- name: get_definition -> one
 SELECT document FROM definitions WHERE hash = :hash;
@@ -29,7 +29,7 @@ ORDER BY created_at DESC, run_id DESC
 LIMIT :limit;
 
 -- name: list_running -> many
-SELECT {run_columns} FROM runs WHERE status = 'running' ORDER BY lease_until;
+SELECT {run_columns} FROM runs WHERE status = 'running' AND lease_until IS NOT NULL ORDER BY lease_until;
 
 -- name: find_run_ids -> many
 SELECT run_id FROM runs WHERE run_id >= :prefix AND run_id < :prefix_end ORDER BY run_id LIMIT :limit;

@@ -52,6 +52,9 @@ CREATE INDEX runs_by_parent ON runs (parent_run_id, created_at, run_id) WHERE pa
 CREATE INDEX runs_by_root ON runs (root_run_id) WHERE parent_run_id IS NOT NULL;
 CREATE INDEX runs_by_hash ON runs (hash);
 CREATE INDEX runs_finished ON runs (finished_at) WHERE finished_at IS NOT NULL;
+-- By the lease and not by "status = 'running'": every guard has those words, and a planner that thinks few runs
+-- are running would walk this index for a run that it could find by its key.
+CREATE INDEX runs_running ON runs (lease_until) WHERE lease_until IS NOT NULL;
 
 CREATE TABLE run_payloads (
     run_id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
