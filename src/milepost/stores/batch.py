@@ -96,9 +96,13 @@ def _find_stale(tx: Transaction, writes: Iterable[tuple[int, RunWrite]]) -> set[
 
 
 def _is_repeated_end(write: RunWrite, fence: tuple[Any, ...]) -> bool:
-    # The run ended under this very epoch: only a repeat of the write that ended it may pass.
+    # The run ended under this very epoch, or went back to its queue: only a repeat of that write may pass.
     end = write.end
-    return end is not None and (fence[0], fence[3]) == (end.status.value, None if end.outcome else end.now)
+    if end is None:
+        return False
+    if end.outcome is not None:
+        return (fence[0], fence[5]) == (end.status.value, end.available_at)
+    return (fence[0], fence[3]) == (end.status.value, end.now)
 
 
 def _end_runs(tx: Transaction, ending: Numbered, outcomes: Outcomes) -> None:
@@ -160,7 +164,8 @@ def _insert_runs(tx: Transaction, new: list[tuple[int, NewRun]], outcomes: Outco
     if tx.write_rows("insert_run", [run_row(run) for _, run in new]) < len(new):
         for position, run in new:
             # The same write once more, after an interrupted commit, is no second run under a used id.
-            if _fence(tx, run.run_id) != (RunStatus.RUNNING.value, 1, run.owner, None, run.now):
+            fence = _fence(tx, run.run_id)
+            if fence is None or fence[:5] != (RunStatus.RUNNING.value, 1, run.owner, None, run.now):
                 outcomes[position] = RunExists(run.run_id)
         new = [(position, run) for position, run in new if outcomes[position] is None]
     if new:

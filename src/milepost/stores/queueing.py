@@ -93,7 +93,7 @@ class QueueVerbs(Transacting):
                 rows = tx.rows(
                     "claim_tasks", queue=queue, owner=owner, now=now, lease=lease, lease_until=now + lease, limit=left
                 )
-                runs += sorted(map(to_run, rows), key=lambda run: (run.priority, run.run_id))
+                runs += sorted(map(to_run, rows), key=lambda run: (run.priority, run.created_at, run.run_id))
             if runs:
                 tx.write_rows(
                     "insert_attempt",
@@ -283,7 +283,13 @@ class QueueVerbs(Transacting):
 
     def count_ahead(self, run: Run, now: int) -> int:
         """Return how many due tasks of a run's queue are claimed before it."""
-        given = {"queue": run.queue, "priority": run.priority, "run_id": run.run_id, "now": now}
+        given = {
+            "queue": run.queue,
+            "priority": run.priority,
+            "created_at": run.created_at,
+            "run_id": run.run_id,
+            "now": now,
+        }
         return int(self._rows("count_ahead", **given)[0][0])
 
     def list_queues(self) -> list[QueueInfo]:

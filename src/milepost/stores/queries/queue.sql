@@ -37,7 +37,7 @@ SELECT MIN(available_at) FROM runs WHERE status IN ('pending', 'suspended') AND 
 WITH candidate (id, was) AS MATERIALIZED (
     SELECT run_id, status FROM runs
     WHERE status = 'pending' AND available_at IS NULL AND queue = :queue
-    ORDER BY priority, run_id LIMIT :limit {skip_locked}
+    ORDER BY priority, created_at, run_id LIMIT :limit {skip_locked}
 )
 UPDATE runs
 SET status = 'running', lease_owner = :owner, lease_until = {lease_until}, lease_epoch = lease_epoch + 1,
@@ -166,11 +166,11 @@ SELECT
     (
         SELECT COUNT(*) FROM runs
         WHERE status = 'pending' AND available_at IS NULL AND queue = :queue
-            AND (priority, run_id) < (:priority, :run_id)
+            AND (priority, created_at, run_id) < (:priority, :created_at, :run_id)
     ) + (
         SELECT COUNT(*) FROM runs
         WHERE status IN ('pending', 'suspended') AND available_at IS NOT NULL AND available_at <= :now
-            AND queue = :queue AND (priority, run_id) < (:priority, :run_id)
+            AND queue = :queue AND (priority, created_at, run_id) < (:priority, :created_at, :run_id)
     );
 
 -- name: count_tasks -> many

@@ -109,4 +109,4 @@ SET status = 'cancelled', finished_at = :now, error_type = :error_type, error_me
 WHERE run_id = :run_id AND status = 'running';
 
 -- name: get_fence -> one
-SELECT status, lease_epoch, lease_owner, finished_at, created_at FROM runs WHERE run_id = :run_id;
+SELECT status, lease_epoch, lease_owner, finished_at, created_at, available_at FROM runs WHERE run_id = :run_id;

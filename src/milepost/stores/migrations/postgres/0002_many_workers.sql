@@ -4,7 +4,7 @@
 ALTER TABLE runs ADD COLUMN rescues BIGINT NOT NULL DEFAULT 0;
 
 -- Claims read this index from its start: what is due has no time, what waits for one is not in it.
-CREATE INDEX runs_ready ON runs (queue, priority, run_id)
+CREATE INDEX runs_ready ON runs (queue, priority, created_at, run_id)
     WHERE status = 'pending' AND available_at IS NULL;
 CREATE INDEX runs_due ON runs (available_at)
     WHERE status IN ('pending', 'suspended') AND available_at IS NOT NULL;

@@ -3,12 +3,12 @@
 ALTER TABLE runs ADD COLUMN rescues INTEGER NOT NULL DEFAULT 0;
 
 -- Claims read this index from its start: what is due has no time, what waits for one is not in it.
-CREATE INDEX runs_ready ON runs (queue, priority, run_id)
+CREATE INDEX runs_ready ON runs (queue, priority, created_at, run_id)
     WHERE status = 'pending' AND available_at IS NULL;
 CREATE INDEX runs_due ON runs (available_at)
     WHERE status IN ('pending', 'suspended') AND available_at IS NOT NULL;
 CREATE UNIQUE INDEX runs_by_key ON runs (queue, idempotency_key) WHERE idempotency_key IS NOT NULL;
-CREATE INDEX runs_by_owner ON runs (lease_owner) WHERE status = 'running';
+CREATE INDEX runs_by_owner ON runs (lease_owner) WHERE lease_owner IS NOT NULL;
 CREATE INDEX runs_by_creator ON runs (created_by, created_at) WHERE created_by IS NOT NULL;
 -- How many runs of a schedule are under way, however many it has had.
 CREATE INDEX runs_open_by_creator ON runs (created_by) WHERE created_by IS NOT NULL AND finished_at IS NULL;
