@@ -16,6 +16,7 @@ from milepost.errors import ConfigurationError
 from milepost.states import RunStatus, StepStatus
 
 __all__ = [
+    "LATEST",
     "UNCHECKED_INPUTS",
     "Attempt",
     "Checkpoint",
@@ -35,9 +36,11 @@ __all__ = [
     "WorkerInfo",
     "check_run_id",
     "new_run_id",
+    "progress_text",
 ]
 
 UNCHECKED_INPUTS: Final = '{"inputs":"unchecked"}'  # in a run's headers
+LATEST: Final = "latest"  # what a person writes for the newest run
 
 _RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
@@ -66,8 +69,10 @@ def check_run_id(run_id: str) -> str:
 
     Raises:
         ConfigurationError: The id is empty, longer than 128 characters or has a character outside
-            letters, digits, ``.``, ``_``, ``:`` and ``-``.
+            letters, digits, ``.``, ``_``, ``:`` and ``-``; or it is ``latest``, which means the newest run.
     """
+    if run_id == LATEST:
+        raise ConfigurationError(f"{run_id!r} is no run id: it stands for the newest run. Choose another.")
     if not isinstance(run_id, str) or _RUN_ID.fullmatch(run_id) is None:
         message = (
             f"{run_id!r} is not a run id. Use 1 to 128 letters, digits, '.', '_', ':' or '-', "
@@ -241,9 +246,27 @@ class StepAttempt:
     finished_at: int | None
 
     @property
+    def progress(self) -> str | None:
+        """How far the attempt said it was, in words, or None where it said nothing."""
+        return progress_text(self.progress_done, self.progress_total, self.progress_message)
+
+    @property
     def duration(self) -> float | None:
         """Seconds from start to end, or None while the attempt runs."""
         return None if self.finished_at is None else (self.finished_at - self.started_at) / 1e6
+
+
+def progress_text(done: int | None, total: int | None, message: str | None) -> str | None:
+    """Return in words how far a step says it is.
+
+    Example:
+        >>> progress_text(18, 50, "loading"), progress_text(18, None, None)
+        ('18/50 loading', '18')
+    """
+    count = None if done is None else str(done)
+    if total is not None:
+        count = f"{done or 0}/{total}"
+    return " ".join(part for part in (count, message) if part) or None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ET
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -263,6 +263,28 @@ def test_the_format_follows_from_the_file(recorded):
         assert (recorded.folder / name).read_text(encoding="utf-8").startswith(beginning)
 
 
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["-o", "a.png"], "--output 'a.png' ends in no format that can be drawn. Name a file that ends in .svg, .mmd"),
+        (["-o", "a.png", "--format", "svg"], "--output 'a.png' ends in no format that can be drawn."),
+        (["-o", "a.odd"], "--output 'a.odd' ends in no format that can be drawn."),
+        (["-o", "a.svg", "--format", "text"], "--output 'a.svg' is svg by its name, --format says text."),
+    ],
+)
+def test_a_picture_is_not_written_under_the_name_of_another_format(recorded, words, complaint):
+    result = recorded.run("graph", "bad", *words)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"Error: {complaint}")
+    assert not (recorded.folder / words[1]).exists()
+
+
+def test_a_format_may_be_written_to_a_file_whose_name_says_nothing(recorded):
+    for name in ("notes.md", "drawing"):
+        assert recorded.run("graph", "bad", "--format", "mermaid", "-o", name).exit_code == 0
+        assert (recorded.folder / name).read_text(encoding="utf-8").startswith("---")
+
+
 def test_graph_as_json(recorded):
     found = document(recorded.run("graph", "job.py:dag", "--json"))
     assert (found["name"], found["run_id"], found["status"]) == ("tens", None, None)
@@ -290,6 +312,21 @@ def test_doctor_finds_nothing_in_a_sound_ledger(recorded):
         "runs": {"completed": 1, "failed": 1},
         "problems": [],
     }
+
+
+def test_doctor_counts_what_still_stands_in_the_wal(recorded):
+    with Ledger.open("milepost.db") as ledger:
+        ledger.delete_runs(older_than=timedelta(0))  # a connection is open: nothing is moved out of the WAL
+        size = sum((recorded.folder / f"milepost.db{end}").stat().st_size for end in ("", "-wal"))
+        told = recorded.run("doctor").stdout
+    assert f"milepost.db, {size / 1000:,.0f} kB: no runs" in told
+
+
+def test_an_empty_file_is_said_to_be_empty(place):
+    place.write("empty.db", "")
+    result = place.run("runs", "--ledger", "empty.db")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "empty.db is not a Milepost ledger: it is empty." in result.stderr
 
 
 def test_doctor_explains_a_changed_output_with_a_remedy(recorded):

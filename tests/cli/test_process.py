@@ -275,6 +275,44 @@ def test_a_run_in_another_process_is_busy_until_it_is_cancelled_from_here(place,
     assert status_of(place, "r1") == "cancelled"
 
 
+SLOW = """
+import time
+from milepost import Dag, Retry, StepContext, step
+
+def copy(ctx: StepContext):
+    while True:
+        ctx.progress(18, 50, "loading")
+        time.sleep(0.01)
+
+@step(retry=Retry(delay=60))
+def call():
+    raise OSError("no route")
+
+copying, calling = Dag("copying"), Dag("calling")
+copying.node(copy)
+calling.node(call)
+"""
+
+
+@pytest.mark.parametrize(
+    ("dag", "told"),
+    [
+        ("copying", r"▶ copy  running\s+18/50 loading\n"),
+        ("calling", r"✗ call  failed  \S+ ms  attempt 1, perhaps tried again  OSError: no route\n"),
+    ],
+)
+def test_a_run_tells_how_far_a_step_is_and_that_a_failed_one_may_be_tried_again(place, wait_for, dag, told):
+    place.write("slow.py", SLOW)
+    process = place.start("run", f"slow.py:{dag}", "--run-id", "r1")
+    try:
+        wait_for((place.folder / "milepost.db").exists)
+        wait_for(lambda: re.search(told, place.finish("show", "r1").stdout))
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+    assert "perhaps tried again" not in place.finish("show", "r1").stdout
+
+
 def test_a_killed_run_can_be_cancelled_with_nobody_executing_it(place, held):
     held.kill()
     held.wait()

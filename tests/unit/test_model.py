@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from milepost.errors import ConfigurationError
-from milepost.model import Retry, StepAttempt, StepKind, Storage, check_run_id, new_run_id
+from milepost.model import Retry, StepAttempt, StepKind, Storage, check_run_id, new_run_id, progress_text
 from milepost.states import StepStatus
 
 # --- run ids -------------------------------------------------------------------------------------
@@ -46,6 +46,30 @@ def test_a_proper_run_id_is_returned_as_it_is(run_id: str):
 def test_any_other_run_id_is_refused_with_the_rule(run_id: Any):
     with pytest.raises(ConfigurationError, match=r"is not a run id\. Use 1 to 128 letters"):
         check_run_id(run_id)
+
+
+def test_the_word_for_the_newest_run_is_no_run_id():
+    with pytest.raises(ConfigurationError, match="'latest' is no run id: it stands for the newest run"):
+        check_run_id("latest")
+
+
+# --- progress ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ((18, 50, "loading"), "18/50 loading"),
+        ((18, 50, None), "18/50"),
+        ((None, 50, None), "0/50"),
+        ((18, None, ""), "18"),
+        ((0, None, None), "0"),
+        ((None, None, "loading"), "loading"),
+        ((None, None, None), None),
+    ],
+)
+def test_progress_is_told_in_words(said: tuple[int | None, int | None, str | None], told: str | None):
+    assert progress_text(*said) == told
 
 
 # --- retry policies ------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ def demo(
     out: Annotated[str, typer.Option(metavar="DIR", help="Where report.json and report.html go.")] = "demo",
     ledger: LedgerUrl = None,
 ) -> None:
-    """Index the standard library in several hundred steps. Kill it in the middle, then `milepost resume --all`."""
+    """Index the standard library in more than a thousand steps. Kill it in the middle, then `milepost resume --all`."""
     from milepost.cli.console import command
     from milepost.cli.execution import execute
     from milepost.cli.ledgers import ledger_words

@@ -90,7 +90,9 @@ def _print(url: str, counts: Counter[str], problems: list[Problem]) -> None:
     from milepost.states import RunStatus
 
     out = console()
-    size = f", {os.path.getsize(url) / 1000:,.0f} kB" if os.path.isfile(url) else ""
+    # What was written last may still stand in the file beside it.
+    sizes = [os.path.getsize(file) for file in (url, f"{url}-wal") if os.path.isfile(file)]
+    size = f", {sum(sizes) / 1000:,.0f} kB" if sizes else ""
     told = ", ".join(f"{counts[status.value]} {status.value}" for status in RunStatus if counts[status.value])
     out.print(styled(f"{url}{size}: {told or 'no runs'} (milepost {__version__})"), soft_wrap=True)
     for problem in problems:

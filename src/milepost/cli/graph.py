@@ -18,6 +18,7 @@ __all__ = ["graph"]
 
 _FORMATS: Final = ("text", "mermaid", "svg")
 _OF_SUFFIX: Final = {".svg": "svg", ".mmd": "mermaid", ".mermaid": "mermaid", ".txt": "text"}
+_OTHERS: Final = frozenset({".png", ".jpg", ".jpeg", ".gif", ".webp", ".pdf", ".html", ".dot"})
 
 
 def graph(
@@ -51,11 +52,10 @@ def graph(
     from milepost.draw import mermaid, svg, text
     from milepost.errors import ConfigurationError, did_you_mean
 
-    suffix = Path(output).suffix.lower() if output else ""
-    form = form or _OF_SUFFIX.get(suffix, "text")
-    if form not in _FORMATS:
+    if form is not None and form not in _FORMATS:
         near = did_you_mean(form, _FORMATS)
         raise ConfigurationError(f"--format must be text, mermaid or svg, not {form!r}.{near}")
+    form = _form_of(output, form)
     if as_json and output:
         raise ConfigurationError("--json prints to stdout. Leave --output out, or redirect: --json > FILE.")
     picture = _picture(name, ledger)
@@ -86,6 +86,24 @@ def graph(
             f"--output {output!r} cannot be written: {error.strerror}. Name another file."
         ) from error
     print(f"Wrote {os.path.relpath(output) if not os.path.isabs(output) else output}.")
+
+
+def _form_of(output: str | None, form: str | None) -> str:
+    """Return the format to draw in, and refuse a file whose name says another."""
+    from milepost.errors import ConfigurationError
+
+    suffix = Path(output).suffix.lower() if output else ""
+    known = _OF_SUFFIX.get(suffix)
+    if known is None and (suffix in _OTHERS or (suffix and form is None)):
+        raise ConfigurationError(
+            f"--output {output!r} ends in no format that can be drawn. Name a file that ends in "
+            ".svg, .mmd (mermaid) or .txt."
+        )
+    if known is not None and form is not None and form != known:
+        raise ConfigurationError(
+            f"--output {output!r} is {known} by its name, --format says {form}. Leave --format out, or rename the file."
+        )
+    return form or known or "text"
 
 
 def _picture(name: str, ledger: str | None) -> Picture:

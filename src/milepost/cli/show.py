@@ -82,6 +82,7 @@ def _show_run(opened: Ledger, run: Run, words: list[str], *, every: bool) -> Non
     from milepost.cli.console import console, is_unicode, print_columns
     from milepost.draw import picture_of_run, timeline_rows
     from milepost.runtime import is_interrupted
+    from milepost.states import RunStatus
 
     is_dead = is_interrupted(opened, run)
     picture = picture_of_run(opened, run.run_id, is_interrupted=is_dead)
@@ -89,7 +90,8 @@ def _show_run(opened: Ledger, run: Run, words: list[str], *, every: bool) -> Non
     for line in _heading(opened, run, picture, words, is_dead=is_dead):
         out.print(line, soft_wrap=True)
     out.print()
-    print_columns(row for node in picture.nodes for row in _tree(node, every=every))
+    is_open = run.status == RunStatus.RUNNING and not is_dead
+    print_columns(row for node in picture.nodes for row in _tree(node, every=every, is_open=is_open))
     width = min(out.width, 100)
     rows = timeline_rows(picture, now=opened.clock.now(), width=width, limit=_TIMELINE_ROWS, is_ascii=not is_unicode())
     if rows:
@@ -137,23 +139,23 @@ def _heading(opened: Ledger, run: Run, picture: Picture, words: list[str], *, is
         yield styled(f"  {where}{run.error_type}: {brief(run.error_message or '', 500)}", style)
 
 
-def _tree(node: PictureNode, *, every: bool, depth: str = "") -> Iterator[list[Text]]:
+def _tree(node: PictureNode, *, every: bool, is_open: bool) -> Iterator[list[Text]]:
     from milepost.cli.console import is_unicode, styled
     from milepost.states import StepStatus
 
-    yield _row(node, depth)
+    yield _row(node, is_open=is_open)
     failed = [element for element in node.elements if element.status == StepStatus.FAILED]
     shown = node.elements if every else failed[:_FOLDED]
     branch, last = ("├ ", "└ ") if is_unicode() else ("|-", "`-")
     hidden = 0 if every else len(failed) - len(shown)
     for place, element in enumerate(shown):
         is_last = place == len(shown) - 1 and not hidden
-        yield _row(element, depth + (last if is_last else branch))
+        yield _row(element, last if is_last else branch, is_open=is_open)
     if hidden:
-        yield [styled(f"{depth}{last}{hidden} more failed (--all shows every element)", "dim"), *[styled("")] * 4]
+        yield [styled(f"{last}{hidden} more failed (--all shows every element)", "dim"), *[styled("")] * 4]
 
 
-def _row(node: PictureNode, depth: str) -> list[Text]:
+def _row(node: PictureNode, depth: str = "", *, is_open: bool) -> list[Text]:
     from milepost.cli.console import STYLES, styled, symbol
     from milepost.draw.looks import brief, duration_text
     from milepost.states import StepStatus
@@ -168,12 +170,14 @@ def _row(node: PictureNode, depth: str) -> list[Text]:
         tries = f"{node.retries} retried"
     elif node.attempts > 1 and not node.is_map:
         tries = f"attempt {node.attempts}"
+    if is_open and node.status == StepStatus.FAILED and not node.is_map:
+        tries = f"attempt {node.attempts}, perhaps tried again"  # the ledger does not know the step's policy
     counts = node.counts
     if node.failed:
         counts += f", {node.failed} failed"
     took = "" if node.duration is None else duration_text(node.duration)
     error = brief(node.error, _NOTE_COLUMNS) if node.error and node.status != StepStatus.COMPLETED else ""
-    note = error or (brief(node.message or "", _NOTE_COLUMNS) if node.status == StepStatus.RUNNING else "")
+    note = error or (brief(node.progress or "", _NOTE_COLUMNS) if node.status == StepStatus.RUNNING else "")
     return [
         first,
         styled(f"{node.status.value} {counts}".rstrip(), style),

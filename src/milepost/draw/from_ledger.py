@@ -85,6 +85,7 @@ def _node(
         retries=len(tries) - 1,
         error=None if telling.error_type is None else f"{telling.error_type}: {telling.error_message}",
         message=telling.progress_message,
+        progress=None if kind == StepKind.MAP else telling.progress,  # of a map, the total of its elements
         spans=tuple(spans),
     )
 

@@ -35,6 +35,7 @@ class PictureNode:
 
     ``status`` is None where no run is drawn. ``done``, ``total``, ``running`` and ``failed`` count a
     map's elements (``total`` is None while nobody knows it), ``retries`` the attempts after each first one.
+    ``message`` is what the step itself said last, ``progress`` how far it said it was, in words.
     """
 
     label: str
@@ -48,6 +49,7 @@ class PictureNode:
     retries: int = 0
     error: str | None = None
     message: str | None = None
+    progress: str | None = None
     spans: tuple[Span, ...] = ()
     elements: tuple[PictureNode, ...] = ()
 

@@ -23,7 +23,7 @@ from milepost.errors import (
 from milepost.ledger.scheduling import Scheduling
 from milepost.ledger.shared import SharedStore, share_store
 from milepost.ledger.sharing import Sharing
-from milepost.model import Attempt, Checkpoint, Edge, Problem, Run, RunPayload, StepAttempt, Storage
+from milepost.model import LATEST, Attempt, Checkpoint, Edge, Problem, Run, RunPayload, StepAttempt, Storage
 from milepost.states import RunStatus
 from milepost.store import FaultHook, RunFilter, Store
 from milepost.stores.postgres_address import hide_password, is_postgres
@@ -181,7 +181,7 @@ class Ledger(Sharing, Scheduling):
         run = self.store.get_run(text)
         if run is not None:
             return run
-        if text == "latest":
+        if text == LATEST:
             newest = self.store.list_runs(RunFilter(limit=1))
             if newest:
                 return newest[0]

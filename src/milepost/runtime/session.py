@@ -35,7 +35,7 @@ from milepost.errors import (
 )
 from milepost.graph import ELEMENT_MARK, Graph
 from milepost.ledger import Ledger
-from milepost.model import StepKind, Storage, Wait
+from milepost.model import StepKind, Storage, Wait, progress_text
 from milepost.names import DEFAULT_QUEUE, check_event
 from milepost.runtime.flight import Flight
 from milepost.runtime.landing import describe_error, take_value
@@ -278,7 +278,7 @@ class RunSession:
                 progress.append(
                     ProgressWrite(self.run_id, call.label, flight.attempt, self.lease_epoch, done, total, message)
                 )
-                self.progress.node(call.node.index).message = message
+                self.progress.node(call.node.index).message = progress_text(done, total, message)
         waiting = self._riding.look()
         if not (starts or progress or waiting.ends or waiting.edges):
             return None
