@@ -94,6 +94,11 @@ class AsyncDriver:
             if self._threads is not None and self._has_own_threads:
                 self._threads.close()
 
+    def hand_back(self, message: str, *, at_once: bool) -> None:
+        """Give the run back to its queue: told on the loop's own thread, done by :meth:`drive`."""
+        self._session.ask_to_hand_back(message, at_once=at_once)
+        self._wake()  # its bodies may be ones that never ask whether to go on
+
     async def _work(self) -> None:
         session = self._session
         execution = session.execution

@@ -34,8 +34,8 @@ from milepost.runtime.heartbeat import HeartbeatProcess
 from milepost.runtime.keeper import executing, is_executing_here
 from milepost.runtime.lifecycle import open_ledger
 from milepost.runtime.maintenance import Maintenance
-from milepost.runtime.session import RunSession
 from milepost.runtime.threads import BodyThreads
+from milepost.runtime.told import tell_claimed, tell_end
 from milepost.store import ClaimedTask
 
 __all__ = ["Worker", "Workflow", "new_worker_id"]
@@ -121,7 +121,7 @@ class Worker:
         self._lease = int(self.ledger.lease * 1e6)
         self._has_helper = heartbeat_process and self.ledger.url != ":memory:"
         self._maintenance = Maintenance(self.ledger, max_rescues=max_rescues)
-        self._slots: dict[str, RunSession | None] = {}
+        self._slots: dict[str, AsyncDriver | None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._threads = BodyThreads()
         self._stops = 0
@@ -224,6 +224,7 @@ class Worker:
 
     def _begin(self, claimed: ClaimedTask) -> None:
         self._slots[claimed.run.run_id] = None
+        tell_claimed(claimed.run)
         task = asyncio.create_task(self._execute(claimed))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -245,6 +246,7 @@ class Worker:
 
     async def _execute_claimed(self, claimed: ClaimedTask) -> None:
         run = claimed.run
+        began = self.ledger.clock.monotonic()
         graph = self._graphs.get(run.workflow)
         if graph is None:
             await asyncio.to_thread(self._put_back, run, "UnknownWorkflow", "this worker does not know the workflow")
@@ -258,9 +260,11 @@ class Worker:
         except GraphChanged as error:
             await asyncio.to_thread(self._put_back, run, "GraphChanged", str(error))
             return
-        self._slots[run.run_id] = session
         driver = AsyncDriver(session, max_concurrency=STEPS_PER_RUN, threads=self._threads)
+        self._slots[run.run_id] = driver
         await driver.drive()
+        if session.end is not None:
+            tell_end(run, session.end, self.ledger.clock.monotonic() - began)
 
     def _put_back(self, run: Run, kind: str, message: str) -> None:
         now = self.ledger.clock.now()
@@ -271,12 +275,15 @@ class Worker:
             available_at=now + int(min(FIRST_PAUSE * 2 ** min(run.lease_epoch - 1, 10), LAST_PAUSE) * 1e6),
             reason=(kind, message),
         )
+        _LOG.info("run %s put back: %s", run.run_id, message)
 
     # --- stopping ----------------------------------------------------------------------------
 
     async def _finish(self) -> None:
         """Let running runs end until the deadline, then hand them back."""
         assert self._news is not None
+        if self._tasks:
+            _LOG.info("stopping: %d running runs get %g s to finish", len(self._tasks), self._drain)
         deadline = self.ledger.clock.monotonic() + self._drain
         while self._tasks and self._stops < 2 and (left := deadline - self.ledger.clock.monotonic()) > 0:
             try:
@@ -285,9 +292,9 @@ class Worker:
                 self._news.clear()
             except TimeoutError:
                 break
-        for session in list(self._slots.values()):
-            if session is not None:
-                session.ask_to_hand_back("the worker was stopped", at_once=self._stops > 1)
+        for driver in list(self._slots.values()):
+            if driver is not None:
+                driver.hand_back("the worker was stopped", at_once=self._stops > 1)
         if self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
