@@ -178,11 +178,21 @@ def _command_line() -> str:
     command: Any = get_command(app)
     with command.make_context("milepost", [], resilient_parsing=True) as context:
         text = get_docs_for_click(obj=command, ctx=context, name="milepost")
-    for name, part in command.commands.items():  # the list cuts what it says short, and links nowhere
-        line = f"* [`{name}`](#milepost-{name}): {part.get_short_help_str(limit=1000)}"
-        text = re.sub(rf"^\* `{name}`:.*$", lambda _, line=line: line, text, count=1, flags=re.MULTILINE)
+    groups = {"milepost": command} | {f"milepost {n}": c for n, c in command.commands.items() if hasattr(c, "commands")}
+    for name, group in groups.items():
+        text = _list_whole(text, name, group)
     body = text.partition("\n")[2].strip()  # the page has a title of its own
     return "\n" + re.sub(r"\n{3,}", "\n\n", body).replace("```console\n$ ", "```text\n") + "\n\n"
+
+
+def _list_whole(text: str, name: str, group: Any) -> str:
+    """Return the page with a group's list of commands as links: as made, it cuts what it says short."""
+    before, heading, after = text.partition(f"# `{name}`\n")
+    for command, part in group.commands.items():
+        anchor = f"{name} {command}".replace(" ", "-")
+        line = f"* [`{command}`](#{anchor}): {part.get_short_help_str(limit=1000)}"
+        after = re.sub(rf"^\* `{command}`:.*$", lambda _, line=line: line, after, count=1, flags=re.MULTILINE)
+    return before + heading + after
 
 
 # --- shared --------------------------------------------------------------------------------------

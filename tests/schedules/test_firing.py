@@ -337,7 +337,7 @@ def test_one_schedule_that_cannot_be_fired_holds_up_no_other_and_is_told_once(
             raise KeyError("No time zone found with key Asia/Tokyo")
         return UTC
 
-    monkeypatch.setattr("milepost.engine.ticks._zone", know)
+    monkeypatch.setattr("milepost.engine.ticks.zone_of", know)
     place.clock.set("2026-05-01T01:00:00+00:00")
     assert place.fire() == 1
     assert place.fire() == 0

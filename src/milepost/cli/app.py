@@ -19,6 +19,7 @@ from milepost.cli.graph import graph
 from milepost.cli.resume import resume
 from milepost.cli.run import run
 from milepost.cli.runs import runs
+from milepost.cli.schedule import schedules
 from milepost.cli.show import show
 
 __all__ = ["app", "main"]
@@ -92,6 +93,7 @@ def start(
 
 for _command in (run, resume, runs, show, cancel, graph, gc, doctor, demo):
     app.command()(_command)
+app.add_typer(schedules, name="schedule")
 
 
 def main() -> None:

@@ -30,6 +30,8 @@ from milepost.errors import (
     NotALedger,
     RunExists,
     RunNotFound,
+    ScheduleExists,
+    ScheduleNotFound,
     SchemaNewer,
     SchemaOutdated,
     StepNotFound,
@@ -49,7 +51,7 @@ NOT_FOUND: Final = 3
 INTERRUPTED: Final = 130
 TERMINATED: Final = 143
 
-_NOT_FOUND: Final = (RunNotFound, StepNotFound, TargetNotFound)
+_NOT_FOUND: Final = (RunNotFound, ScheduleNotFound, StepNotFound, TargetNotFound)
 _USAGE: Final = (
     ConfigurationError,
     GraphChanged,
@@ -59,6 +61,7 @@ _USAGE: Final = (
     LedgerUnreadable,
     NotALedger,
     RunExists,
+    ScheduleExists,
     SchemaNewer,
     SchemaOutdated,
     ValueNotStorable,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final
 
 from milepost.clock import to_datetime
 from milepost.draw.looks import duration_text
 from milepost.errors import ConfigurationError
 
-__all__ = ["ago_text", "iso", "parse_since", "parse_span"]
+__all__ = ["ago_text", "iso", "parse_moment", "parse_since", "parse_span", "tick_text"]
 
 _UNITS: Final = {
     "s": "seconds",
@@ -78,6 +78,37 @@ def parse_since(text: str) -> datetime | timedelta:
         raise ConfigurationError(
             f"--since must be a span such as 30m, 2h or 3d, or a date such as 2026-05-31, not {text!r}."
         ) from None
+
+
+def parse_moment(text: str, option: str, zone: tzinfo) -> datetime:
+    """Return the moment that an ISO date or time means; without an offset of its own it is in the zone.
+
+    Raises:
+        ConfigurationError: It means none.
+
+    Example:
+        >>> parse_moment("2026-05-01", "--start", UTC).isoformat()
+        '2026-05-01T00:00:00+00:00'
+    """
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{option} must be a date or a time such as 2026-05-31 or 2026-05-31T02:30, not {text!r}."
+        ) from error
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=zone)
+
+
+def tick_text(moment: datetime) -> str:
+    """Return a tick as people of its time zone read it; seconds only where there are some.
+
+    Example:
+        >>> tick_text(datetime(2026, 5, 1, 2, 30, tzinfo=UTC))
+        '2026-05-01 02:30 UTC'
+    """
+    clock = f"{moment:%H:%M:%S}" if moment.second or moment.microsecond else f"{moment:%H:%M}"
+    zone = f"{moment:%z}"
+    return f"{moment:%Y-%m-%d} {clock} {'UTC' if zone == '+0000' else f'{zone[:3]}:{zone[3:5]}'}"
 
 
 def iso(micros: int | None) -> str | None:

@@ -11,7 +11,6 @@ from milepost.dag.build import Built
 from milepost.ledger import Ledger
 from milepost.model import Schedule
 from milepost.names import DEFAULT_QUEUE
-from milepost.runtime.lifecycle import open_ledger
 from milepost.runtime.scheduling import ScheduleOptions, add_schedule
 
 __all__ = ["Scheduling"]
@@ -102,4 +101,4 @@ class Scheduling:
             priority=priority,
             target=self._locate(target),
         )
-        return add_schedule(open_ledger(ledger), self._build().graph, self.kind, inputs or {}, options)
+        return add_schedule(ledger, self._build().graph, self.kind, inputs or {}, options)

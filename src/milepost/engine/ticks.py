@@ -30,6 +30,7 @@ __all__ = [
     "previous_tick",
     "rule_ticks",
     "ticks_between",
+    "zone_of",
 ]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -53,7 +54,7 @@ def check_zone(name: str) -> str:
         'Europe/Berlin'
     """
     try:
-        _zone(name)
+        zone_of(name)
     except (ZoneInfoNotFoundError, ValueError, OSError, TypeError) as error:
         zones = available_timezones()
         if not zones:
@@ -78,7 +79,7 @@ def check_cron(line: str, zone: str) -> str:
     if not isinstance(line, str):
         raise ConfigurationError(f"A cron line must be text such as '0 2 * * *', not {line!r}.")
     try:
-        never = next(CronSim(line, _SOME_DAY.astimezone(_zone(zone))), None) is None
+        never = next(CronSim(line, _SOME_DAY.astimezone(zone_of(zone))), None) is None
     except CronSimError as error:
         # Where it is a line once the month does not matter, its days are what no such month has.
         never = "day-of-month" in str(error) and _is_cron(_in_any_month(line))
@@ -106,8 +107,9 @@ def _in_any_month(line: str) -> str:
     return " ".join([*fields[:-2], "*", *fields[-1:]])
 
 
-def _zone(name: str) -> tzinfo:
-    return UTC if name == "UTC" else ZoneInfo(name)  # the one zone that needs no database
+def zone_of(name: str) -> tzinfo:
+    """Return a time zone that ``check_zone`` has let pass; UTC needs no database of zones."""
+    return UTC if name == "UTC" else ZoneInfo(name)
 
 
 # --- ticks ---------------------------------------------------------------------------------------
@@ -191,7 +193,7 @@ def ticks_between(schedule: Schedule, first: int, last: int, limit: int) -> list
 
 def moment_of(schedule: Schedule, tick: int) -> datetime:
     """Return a tick as the datetime that it is in the schedule's time zone."""
-    return (_EPOCH + timedelta(microseconds=tick)).astimezone(_zone(schedule.timezone))
+    return (_EPOCH + timedelta(microseconds=tick)).astimezone(zone_of(schedule.timezone))
 
 
 def _micros(moment: datetime) -> int:

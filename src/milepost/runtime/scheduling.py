@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from milepost.clock import to_micros
+from milepost.clock import SystemClock, to_micros
 from milepost.engine.templates import check_template
 from milepost.engine.ticks import check_cron, check_zone, moment_of, next_tick
 from milepost.errors import ConfigurationError, InputError, MilepostError, ScheduleExists
@@ -18,9 +19,12 @@ from milepost.ledger import Ledger
 from milepost.ledger.tick_tasks import fill_inputs
 from milepost.model import Schedule
 from milepost.names import DEFAULT_QUEUE, check_name
+from milepost.runtime.lifecycle import open_ledger
 from milepost.values import decode, encode
 
 __all__ = ["ScheduleOptions", "add_schedule"]
+
+LedgerLike = Ledger | str | os.PathLike[str] | None
 
 _SECOND: Final = 1_000_000
 _LONGEST: Final = 36_525 * 86_400 * _SECOND
@@ -82,8 +86,9 @@ class ScheduleOptions:
         if self.cron is not None:
             check_cron(self.cron, self.timezone)
         elif not (_is_span(self.every) and _SECOND <= self.every_micros <= _LONGEST):
+            given = f"{self.every_micros / _SECOND:g} s" if _is_span(self.every) else repr(self.every)
             raise ConfigurationError(
-                f"every must be from 1 second to 100 years, as seconds or a timedelta, not {self.every!r}."
+                f"An interval (every) must be from 1 second to 100 years, as seconds or a timedelta, not {given}."
             )
         start = self.start_at
         if start is not None and (not isinstance(start, datetime) or start.tzinfo is None):
@@ -108,12 +113,12 @@ class ScheduleOptions:
 
 
 def add_schedule(
-    ledger: Ledger, graph: Graph, kind: str, inputs: Mapping[str, Any], options: ScheduleOptions
+    ledger: LedgerLike, graph: Graph, kind: str, inputs: Mapping[str, Any], options: ScheduleOptions
 ) -> Schedule:
     """Add a schedule and return it; one that is there already, and the same, is returned as it is.
 
     Args:
-        ledger: Where it is kept.
+        ledger: Where it is kept; opened, and so perhaps made, only once everything is in order.
         graph: What its runs execute.
         kind: The kind of its runs.
         inputs: The template of their inputs.
@@ -125,7 +130,7 @@ def add_schedule(
         InputError: What the template becomes does not fit the inputs of the graph.
         ValueNotStorable: A value of the template cannot be stored.
     """
-    now = ledger.clock.now()
+    now = (ledger.clock if isinstance(ledger, Ledger) else SystemClock()).now()
     # On the second, so that ticks are on seconds as well.
     start = now // _SECOND * _SECOND if options.start_at is None else to_micros(options.start_at)
     schedule = Schedule(
@@ -153,9 +158,10 @@ def add_schedule(
         raise ConfigurationError(f"Schedule {schedule.name!r} never fires: no tick comes after its start. Correct it.")
     _check_inputs(schedule, first, graph)
     schedule = dataclasses.replace(schedule, next_at=first)
-    if ledger.store.insert_schedule(schedule, graph.definition):
+    opened = open_ledger(ledger)
+    if opened.store.insert_schedule(schedule, graph.definition):
         return schedule
-    return _same(ledger, schedule, has_start=options.start_at is not None)
+    return _same(opened, schedule, has_start=options.start_at is not None)
 
 
 def _check_inputs(schedule: Schedule, tick: int, graph: Graph) -> None:
