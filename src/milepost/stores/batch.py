@@ -7,6 +7,7 @@ no row, and never spoils the others in its batch; what stands already is not wri
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import Any, Final
 
 from milepost.errors import LeaseLost, RunExists
@@ -86,39 +87,38 @@ def _find_stale(tx: Transaction, writes: Iterable[tuple[int, RunWrite]]) -> set[
     stale = set()
     for position, write in writes:
         fence = _fence(tx, write.run_id)
-        if (
-            fence is None
-            or fence[1] != write.lease_epoch
-            or (fence[0] != RunStatus.RUNNING.value and not _is_repeated_end(write, fence))
-        ):
+        if fence is None or fence[1] != write.lease_epoch:
+            stale.add(position)
+        elif fence[0] != RunStatus.RUNNING.value and not _is_repeated_end(tx, write, fence[0]):
             stale.add(position)
     return stale
 
 
-def _is_repeated_end(write: RunWrite, fence: tuple[Any, ...]) -> bool:
-    # The run ended under this very epoch, or went back to its queue: only a repeat of that write may pass.
+def _is_repeated_end(tx: Transaction, write: RunWrite, status: str) -> bool:
+    # Whoever gave the lease up may say so again where the answer was lost. The row of its claim tells: a run that
+    # was rescued from it may look the same as one that it gave back.
     end = write.end
-    if end is None:
+    if end is None or status != end.status.value:
         return False
-    if end.outcome is not None:
-        return (fence[0], fence[5]) == (end.status.value, end.available_at)
-    return (fence[0], fence[3]) == (end.status.value, end.now)
+    row = _attempt_row(write)
+    rows = tx.rows("get_attempt", run_id=write.run_id, lease_epoch=write.lease_epoch)
+    return bool(rows) and rows[0] == (row.status, row.now, row.error_type, row.error_message)
 
 
 def _end_runs(tx: Transaction, ending: Numbered, outcomes: Outcomes) -> None:
     """End runs, or give them back, by few statements; where one was refused, all are looked at."""
     over = [end_row(write) for _, write in ending if not _goes_back(write)]
     ended = tx.write_rows("end_run", over) if over else 0
-    back = [write for _, write in ending if _goes_back(write)]
+    # In the order of their ids, as all who lock runs: nobody waits in a circle.
+    back = sorted((write for _, write in ending if _goes_back(write)), key=attrgetter("run_id"))
     ended += sum(_give_back(tx, write) for write in back)
+    tx.write_rows("end_attempt", [_attempt_row(write) for _, write in ending])  # a stale one's is closed already
     if ended < len(ending):
         stale = _find_stale(tx, ending)
         for position, write in ending:
             if position in stale:
                 outcomes[position] = LeaseLost(write.run_id, write.lease_epoch)
         ending = [numbered for numbered in ending if numbered[0] not in stale]
-    if ending:
-        tx.write_rows("end_attempt", [_attempt_row(write) for _, write in ending])
     for _, write in ending:
         end = write.end
         if end is not None and end.status != RunStatus.COMPLETED:

@@ -34,7 +34,7 @@ class WaitingVerbs(Transacting):
                 first = Event(*tx.rows("get_event", scope=scope, name=name)[0])
                 return (first.emitted_at, first.payload) == (now, payload)
             woken = tx.rows("resolve_event_waits", scope=scope, name=name, payload=payload, now=now)
-            for (run_id,) in woken:
+            for (run_id,) in sorted(set(woken)):  # in one order, as all who lock runs
                 tx.execute("wake_run", run_id=run_id, now=now)
             if woken:
                 tx.notify(TASKS)
@@ -111,8 +111,8 @@ class WaitingVerbs(Transacting):
         with self.transaction() as tx:
             tx.rows("lock_waits", run_id=run_id)
             if not tx.execute("suspend_run", run_id=run_id, lease_epoch=lease_epoch, seen=seen, now=now):
-                fence = tx.rows("get_fence", run_id=run_id)
-                if fence and fence[0][:2] in {("suspended", lease_epoch), ("pending", lease_epoch)}:
+                attempt = tx.rows("get_attempt", run_id=run_id, lease_epoch=lease_epoch)
+                if attempt and attempt[0][:2] == ("suspended", now):
                     return  # this very call, whose answer was lost
                 raise LeaseLost(run_id, lease_epoch)
             tx.write_rows("end_attempt", [EndRow(run_id, lease_epoch, "suspended", now, None, None, None)])

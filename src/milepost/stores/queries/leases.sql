@@ -2,10 +2,11 @@
 
 -- name: claim_run
 -- Take a run over: the epoch grows, so that whoever held it before can write no more. The guard
--- names the state and epoch that were read, so that of two who try, one wins.
+-- names the state and epoch that were read, so that of two who try, one wins. Whoever takes a run over by hand
+-- has mended what killed its workers: rescues count afresh.
 UPDATE runs
 SET status = 'running', lease_owner = :owner, lease_until = {lease_until}, lease_epoch = lease_epoch + 1,
-    attempt = :attempt, finished_at = NULL, cancel_requested_at = NULL,
+    attempt = :attempt, finished_at = NULL, cancel_requested_at = NULL, rescues = 0,
     error_step = NULL, error_type = NULL, error_message = NULL,
     started_at = COALESCE(started_at, :now)
 WHERE run_id = :run_id AND status = :expected_status AND lease_epoch = :expected_epoch;

@@ -99,6 +99,11 @@ UPDATE attempts
 SET status = :status, finished_at = :now, error_type = :error_type, error_message = :error_message
 WHERE attempts.run_id = :run_id AND attempts.lease_epoch = :lease_epoch AND attempts.status = 'running';
 
+-- name: get_attempt -> one
+-- How the claim of this epoch ended, to know a write again that ended it.
+SELECT status, finished_at, error_type, error_message FROM attempts
+WHERE run_id = :run_id AND lease_epoch = :lease_epoch;
+
 -- name: save_run_traceback
 UPDATE run_payloads SET error_traceback = :error_traceback WHERE run_id = :run_id;
 
@@ -109,4 +114,4 @@ SET status = 'cancelled', finished_at = :now, error_type = :error_type, error_me
 WHERE run_id = :run_id AND status = 'running';
 
 -- name: get_fence -> one
-SELECT status, lease_epoch, lease_owner, finished_at, created_at, available_at FROM runs WHERE run_id = :run_id;
+SELECT status, lease_epoch, lease_owner, finished_at, created_at FROM runs WHERE run_id = :run_id;
