@@ -77,6 +77,14 @@ def test_runs_as_json_keeps_its_promised_keys(recorded):
         "cancel_requested_at",
         "parent_run_id",
         "replay_of",
+        "queue",
+        "priority",
+        "available_at",
+        "max_attempts",
+        "rescues",
+        "idempotency_key",
+        "correlation_id",
+        "created_by",
         "error",
     ]
     assert bad["error"] == {"step": "work[2]", "type": "ValueError", "message": "two is [bad]\nsecond line"}
@@ -135,7 +143,7 @@ def test_show_hides_all_but_a_few_failures_of_a_map(place):
 
 def test_show_as_json_has_the_run_its_attempts_steps_and_edges(recorded):
     found = document(recorded.run("show", "bad", "--json"))
-    assert list(found) == ["ledger", "run", "attempts", "steps", "edges"]
+    assert list(found) == ["ledger", "run", "attempts", "waits", "steps", "edges"]
     assert found["run"]["inputs"] == {"count": 5}
     assert found["run"]["target"] == f"{recorded.folder}/job.py:dag"
     assert "Traceback" in found["run"]["traceback"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from typing import Annotated, Any
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Final
 
 import typer
 from typer.core import TyperGroup
@@ -13,14 +13,21 @@ from typer.core import TyperGroup
 from milepost.cli.cancel import cancel
 from milepost.cli.demo import demo
 from milepost.cli.doctor import doctor
+from milepost.cli.emit import emit
 from milepost.cli.failures import DEBUG, INTERRUPTED, report
 from milepost.cli.gc import gc
 from milepost.cli.graph import graph
+from milepost.cli.migrate import migrate
+from milepost.cli.queues import queues
 from milepost.cli.resume import resume
 from milepost.cli.run import run
 from milepost.cli.runs import runs
 from milepost.cli.schedule import schedules
 from milepost.cli.show import show
+from milepost.cli.submit import submit
+from milepost.cli.why import why
+from milepost.cli.worker import worker
+from milepost.cli.workers import workers
 
 __all__ = ["app", "main"]
 
@@ -91,8 +98,13 @@ def start(
         print(ctx.get_help())
 
 
-for _command in (run, resume, runs, show, cancel, graph, gc, doctor, demo):
+_COMMANDS: Final[tuple[Callable[..., None], ...]] = (
+    *(run, submit, worker, resume, runs, show, why, cancel, emit, workers),
+    *(graph, gc, doctor, migrate, demo),
+)
+for _command in _COMMANDS:
     app.command()(_command)
+app.add_typer(queues, name="queues")
 app.add_typer(schedules, name="schedule")
 
 

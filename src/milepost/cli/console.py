@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "STYLES",
     "command",
+    "command_lines",
     "console",
     "is_live",
     "is_unicode",
@@ -32,6 +34,8 @@ __all__ = [
 ]
 
 _WIDE: Final = 100_000  # columns where nobody watches: a pipe gets whole values, not what fits a screen
+
+_COMMAND: Final = re.compile(r"`milepost ([^`]*)`")
 
 _LEAST: Final = 12  # columns that the last cell of a row gets in any case
 
@@ -151,3 +155,13 @@ def command(*words: str) -> str:
         near = os.path.relpath(program)
         program = shlex.quote(near if len(near) < len(program) else program)
     return " ".join([program, *map(shlex.quote, words)])
+
+
+def command_lines(text: str, words: Sequence[str]) -> str:
+    """Return a text whose command lines, written `milepost ...`, work here when they are copied.
+
+    Args:
+        text: What to say.
+        words: The words that name the ledger.
+    """
+    return _COMMAND.sub(lambda found: f"`{command(*shlex.split(found[1]), *words)}`", text)

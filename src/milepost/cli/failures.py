@@ -5,7 +5,7 @@ code   meaning
 =====  =====================================================================================
 0      what was asked for is done; a run: completed
 1      the run failed or was cancelled; ``doctor`` found something; the ledger is busy or full
-2      usage: options, inputs, a target that cannot be loaded, a ledger that cannot be used
+2      usage: options, inputs, a target that cannot be loaded, a ledger that cannot be used or reached
 3      not found: the run, the step, the workflow, the target or the ledger
 130    interrupted by Ctrl-C; the run is recorded as cancelled
 143    the same by SIGTERM
@@ -24,6 +24,8 @@ from milepost.errors import (
     GraphChanged,
     InputError,
     InvalidTransition,
+    KeyConflict,
+    LedgerBusy,
     LedgerReadOnly,
     LedgerUnreadable,
     MilepostError,
@@ -35,8 +37,10 @@ from milepost.errors import (
     SchemaNewer,
     SchemaOutdated,
     StepNotFound,
+    StoreUnavailable,
     TargetNotFound,
     ValueNotStorable,
+    WorkerExists,
 )
 
 __all__ = ["DEBUG", "FAILED", "INTERRUPTED", "NOT_FOUND", "TERMINATED", "USAGE", "NothingThere", "report"]
@@ -57,6 +61,7 @@ _USAGE: Final = (
     GraphChanged,
     InputError,
     InvalidTransition,
+    KeyConflict,
     LedgerReadOnly,
     LedgerUnreadable,
     NotALedger,
@@ -64,7 +69,9 @@ _USAGE: Final = (
     ScheduleExists,
     SchemaNewer,
     SchemaOutdated,
+    StoreUnavailable,
     ValueNotStorable,
+    WorkerExists,
 )
 
 
@@ -94,7 +101,7 @@ def report(error: BaseException) -> int:
 def _explained(error: BaseException) -> tuple[str, int]:
     if isinstance(error, (NothingThere, *_NOT_FOUND)):
         return str(error), NOT_FOUND
-    if isinstance(error, _USAGE):
+    if isinstance(error, _USAGE) and not isinstance(error, LedgerBusy):
         return str(error), USAGE
     if isinstance(error, MilepostError):
         return str(error), FAILED

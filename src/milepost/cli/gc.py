@@ -35,6 +35,13 @@ def gc(
     else:
         count = opened.delete_runs(older_than=span)
         print(f"Deleted {count} run{'' if count == 1 else 's'} that finished more than {older_than} ago.")
+        events, workers = opened.delete_events(older_than=span), opened.delete_workers(older_than=span)
+        if events:
+            print(
+                f"Deleted {events} event{'' if events == 1 else 's'} that no unfinished run of its queue may ask for."
+            )
+        if workers:
+            print(f"Forgot {workers} worker{'' if workers == 1 else 's'} that stopped or died.")
 
 
 def _count(opened: Ledger, span: timedelta) -> int:

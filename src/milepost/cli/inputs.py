@@ -19,7 +19,7 @@ from milepost.dag import Dag
 from milepost.errors import ConfigurationError, InputError
 from milepost.runtime.conform import validator_of
 
-__all__ = ["parse_tags", "read_inputs"]
+__all__ = ["parse_tags", "read_inputs", "refuse_constant"]
 
 
 def read_inputs(dag: Dag, typed: Sequence[str], file: str | None) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def _value_of(text: str, annotation: Any) -> Any:
     if annotation not in (inspect.Parameter.empty, Any, object) and _takes(annotation, text):
         return text
     try:
-        return json.loads(text, parse_constant=_refuse)
+        return json.loads(text, parse_constant=refuse_constant)
     except ValueError:
         return text
 
@@ -102,7 +102,7 @@ def _read_file(file: str) -> dict[str, Any]:
 def _parse(file: str, text: str) -> Any:
     if file.lower().endswith(".json"):
         try:
-            return json.loads(text, parse_constant=_refuse)
+            return json.loads(text, parse_constant=refuse_constant)
         except json.JSONDecodeError as error:
             raise InputError(f"--inputs {file}:{error.lineno}:{error.colno} is not JSON: {error.msg}.") from error
         except (ValueError, RecursionError) as error:
@@ -119,5 +119,6 @@ def _parse(file: str, text: str) -> Any:
         raise InputError(f"--inputs {file!r} is not YAML: {' '.join(str(error).split())}.") from error
 
 
-def _refuse(name: str) -> NoReturn:
+def refuse_constant(name: str) -> NoReturn:
+    """Refuse NaN and Infinity, which are no JSON."""
     raise ValueError(f"{name} is not JSON")

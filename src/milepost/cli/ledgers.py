@@ -10,7 +10,7 @@ from milepost.errors import ConfigurationError
 from milepost.ledger import Ledger, default_ledger
 from milepost.stores.postgres_address import hide_password
 
-__all__ = ["ledger_words", "open_existing"]
+__all__ = ["ledger_words", "open_existing", "refuse_memory"]
 
 
 def open_existing(url: str | None, *, read_only: bool = True, durability: str = "power") -> Ledger:
@@ -21,8 +21,7 @@ def open_existing(url: str | None, *, read_only: bool = True, durability: str = 
         StoreError: It cannot be opened, or is something else.
     """
     name = url if url is not None else default_ledger()
-    if name == ":memory:":
-        raise ConfigurationError("A ledger in memory ends with its process. Name a file with --ledger.")
+    refuse_memory(name)
     file = name.removeprefix("sqlite:///")
     if file and "://" not in file and not os.path.exists(file):
         where = "" if os.path.isabs(file) else f" in {os.getcwd()}"
@@ -30,6 +29,12 @@ def open_existing(url: str | None, *, read_only: bool = True, durability: str = 
             f"There is no ledger {name!r}{where}. Name one with --ledger, or make one: `{command('run', 'TARGET')}`."
         )
     return Ledger.open(name, read_only=read_only, durability=durability)
+
+
+def refuse_memory(url: str | None) -> None:
+    """Refuse a ledger in memory where others are to see what is written to it."""
+    if (url if url is not None else default_ledger()) == ":memory:":
+        raise ConfigurationError("A ledger in memory ends with its process. Name a file with --ledger.")
 
 
 def ledger_words(url: str | None) -> list[str]:

@@ -6,7 +6,17 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["AsJson", "Durability", "LedgerUrl", "MaxConcurrency", "RunName"]
+__all__ = [
+    "AsJson",
+    "Durability",
+    "Inputs",
+    "InputsFile",
+    "LedgerUrl",
+    "MaxConcurrency",
+    "RunId",
+    "RunName",
+    "Tags",
+]
 
 LedgerUrl = Annotated[
     str | None,
@@ -31,4 +41,26 @@ Durability = Annotated[
 MaxConcurrency = Annotated[
     int | None,
     typer.Option("--max-concurrency", metavar="N", help="How many steps may run at once (32).", show_default=False),
+]
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        metavar="NAME=VALUE",
+        help="An input; may be repeated. The text becomes what the parameter's annotation asks for; "
+        "lists and objects are JSON.",
+        show_default=False,
+    ),
+]
+InputsFile = Annotated[
+    str | None,
+    typer.Option("--inputs", metavar="FILE", help="Inputs from a YAML or JSON file; - for stdin.", show_default=False),
+]
+RunId = Annotated[
+    str | None,
+    typer.Option("--run-id", metavar="ID", help="The run's id; a new one if left out.", show_default=False),
+]
+Tags = Annotated[
+    list[str] | None,
+    typer.Option("--tag", metavar="NAME=VALUE", help="A tag kept with the run; may be repeated.", show_default=False),
 ]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from milepost.cli.options import Durability, LedgerUrl, MaxConcurrency
+from milepost.cli.options import Durability, Inputs, InputsFile, LedgerUrl, MaxConcurrency, RunId, Tags
 
 __all__ = ["run"]
 
@@ -20,34 +20,12 @@ def run(
             show_default=False,
         ),
     ],
-    inputs: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--input",
-            metavar="NAME=VALUE",
-            help="An input; may be repeated. The text becomes what the parameter's annotation asks for; "
-            "lists and objects are JSON.",
-            show_default=False,
-        ),
-    ] = None,
-    file: Annotated[
-        str | None,
-        typer.Option(
-            "--inputs", metavar="FILE", help="Inputs from a YAML or JSON file; - for stdin.", show_default=False
-        ),
-    ] = None,
+    inputs: Inputs = None,
+    file: InputsFile = None,
     ledger: LedgerUrl = None,
-    run_id: Annotated[
-        str | None,
-        typer.Option("--run-id", metavar="ID", help="The run's id; a new one if left out.", show_default=False),
-    ] = None,
+    run_id: RunId = None,
     durability: Durability = "power",
-    tags: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--tag", metavar="NAME=VALUE", help="A tag kept with the run; may be repeated.", show_default=False
-        ),
-    ] = None,
+    tags: Tags = None,
     max_concurrency: MaxConcurrency = None,
 ) -> None:
     """Run a Dag step by step, each one recorded; kill it anywhere and `milepost resume` goes on."""

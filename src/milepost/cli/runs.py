@@ -82,6 +82,8 @@ def _print(ledger: Ledger, found: list[Run]) -> None:
             detail = brief(f"{where}{run.error_type}: {run.error_message}", 200)
         elif is_dead:
             detail = "its process is gone; resume it"
+            if run.queue is not None:
+                detail = "its worker is gone; any live one rescues it"
         rows.append(
             (
                 styled(run.run_id),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from milepost.draw import Picture, PictureNode
     from milepost.ledger import Ledger
-    from milepost.model import Run
+    from milepost.model import Attempt, Run
 
 __all__ = ["show"]
 
@@ -23,6 +23,7 @@ _FOLDED: Final = 3  # failed elements of a folded map that are shown all the sam
 _TIMELINE_ROWS: Final = 40
 _NOTE_COLUMNS: Final = 200
 _VALUE_COLUMNS: Final = 2000
+_CLAIMS: Final = 6  # the last claims of a run that are shown
 _LONGEST_MESSAGE: Final = 2000  # characters of an error's message that are shown
 _TRACE_LINES: Final = 200
 
@@ -55,7 +56,14 @@ def show(
 
 def _print_document(opened: Ledger, run: Run, *, every: bool) -> None:
     from milepost.cli.console import print_json
-    from milepost.cli.documents import attempt_document, edge_documents, node_document, plain_value, run_document
+    from milepost.cli.documents import (
+        attempt_document,
+        edge_documents,
+        node_document,
+        plain_value,
+        run_document,
+        wait_document,
+    )
     from milepost.draw import picture_of_run
     from milepost.runtime import is_interrupted
 
@@ -72,6 +80,7 @@ def _print_document(opened: Ledger, run: Run, *, every: bool) -> None:
                 "traceback": payload.error_traceback,
             },
             "attempts": [attempt_document(attempt) for attempt in opened.list_attempts(run.run_id)],
+            "waits": [wait_document(wait) for wait in opened.list_waits(run.run_id)],
             "steps": [node_document(node, with_elements=every) for node in picture.nodes],
             "edges": edge_documents(picture),
         }
@@ -112,15 +121,17 @@ def _heading(opened: Ledger, run: Run, picture: Picture, words: list[str], *, is
     word = "interrupted" if is_dead else run.status.value
     yield styled(f"{symbol(run.status)} Run {run.run_id} of {run.workflow}: {word}", f"bold {style}")
     payload = opened.get_payload(run.run_id)
+    claims = opened.list_attempts(run.run_id)
     if run.started_at is not None:
         taken = (run.finished_at or now) - run.started_at - sum(end - begin for begin, end in picture.gaps)
         when = f"  started   {ago_text(run.started_at, now)}"
         if not is_dead:
             when += f", {'took' if run.finished_at else 'running for'} {duration_text(max(0, taken) / 1e6)}"
-        claims = opened.list_attempts(run.run_id)
         if len(claims) > 1:
             when += f", resumed {len(claims) - 1} time{'' if len(claims) == 2 else 's'}"
         yield styled(when)
+    if run.queue is not None:
+        yield styled(f"  queue     {_queue_text(run)}")
     if payload.target:
         yield styled(f"  target    {payload.target}")
     for title, values in (("inputs", plain_value(payload.inputs)), ("tags", json.loads(payload.tags))):
@@ -130,13 +141,60 @@ def _heading(opened: Ledger, run: Run, picture: Picture, words: list[str], *, is
     if is_dead:
         owner = describe_owner(run.lease_owner or "nobody")
         place = [] if payload.target else ["--target", "file.py:dag"]
-        yield styled(f"  {owner} is gone; go on with it: {command('resume', run.run_id, *place, *words)}", "yellow")
+        again = f"go on with it: {command('resume', run.run_id, *place, *words)}"
+        if run.queue is not None:
+            again = "any live worker rescues it"
+        yield styled(f"  {owner} is gone; {again}", "yellow")
     elif run.lease_owner is not None:
         asked = ", asked to stop" if run.cancel_requested_at is not None else ""
         yield styled(f"  executed by {describe_owner(run.lease_owner)}{asked}")
     if run.error_type is not None:
         where = f"in {run.error_step}: " if run.error_step else ""
         yield styled(f"  {where}{run.error_type}: {brief(run.error_message or '', 500)}", style)
+    if run.finished_at is None and run.lease_owner is None:
+        gate = opened.why(run.run_id)
+        yield styled(f"  waits     {gate.message}", style)
+        for other in gate.also:
+            yield styled(f"            And then: {other.message}", style)
+    if len(claims) > 1:
+        yield from _claims(opened, run, claims)
+
+
+def _queue_text(run: Run) -> str:
+    parts = [run.queue or ""]
+    if run.priority:
+        parts.append(f"priority {run.priority}")
+    if run.max_attempts > 1:
+        parts.append(f"attempt {run.attempt} of {run.max_attempts}")
+    if run.rescues:
+        parts.append("rescued" if run.rescues == 1 else f"rescued {run.rescues} times")
+    return ", ".join(parts)
+
+
+def _claims(opened: Ledger, run: Run, claims: list[Attempt]) -> Iterator[Text]:
+    """Yield who executed a run, claim by claim, and how each of them ended."""
+    from milepost.cli.console import STYLES, styled
+    from milepost.cli.times import ago_text
+    from milepost.draw.looks import brief, duration_text
+    from milepost.runtime import describe_owner
+
+    now = opened.clock.now()
+    names = {worker.owner: worker.worker_id for worker in opened.list_workers()} if run.queue is not None else {}
+    hidden = len(claims) - _CLAIMS
+    if hidden > 0:
+        yield styled(f"  {hidden} earlier claims", "dim")
+    for claim in claims[-_CLAIMS:]:
+        name = names.get(claim.owner)
+        who = describe_owner(claim.owner) if name is None else f"{name} ({describe_owner(claim.owner)})"
+        attempt = f", attempt {claim.attempt}" if run.max_attempts > 1 else ""
+        line = styled(f"  claim {claim.lease_epoch}   {who}, {ago_text(claim.started_at, now)}{attempt}: ")
+        took = ""
+        if claim.finished_at is not None:
+            took = f" after {duration_text((claim.finished_at - claim.started_at) / 1e6)}"
+        line.append_text(styled(f"{claim.status}{took}", STYLES[claim.status]))
+        if claim.error_type is not None:
+            line.append_text(styled(f" ({claim.error_type}: {brief(claim.error_message or '', 200)})", "dim"))
+        yield line
 
 
 def _tree(node: PictureNode, *, every: bool, is_open: bool) -> Iterator[list[Text]]:

@@ -28,7 +28,7 @@ from milepost.dag import Dag
 from milepost.errors import ConfigurationError, TargetNotFound, did_you_mean
 from milepost.values import alias_main
 
-__all__ = ["Target", "is_target", "load_target"]
+__all__ = ["Target", "is_target", "load_target", "load_targets"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,27 @@ def load_target(text: str) -> Target:
         TargetNotFound: There is no such file, module or variable.
         ConfigurationError: The module cannot be imported, or what bears the name neither is a Dag nor makes one.
     """
+    (found,) = _load(text, lambda module, name, place: [_find_dag(module, name, place)])
+    return found
+
+
+def load_targets(text: str) -> list[Target]:
+    """Import what a target names and return its Dag, or without ``:name`` every Dag of the module.
+
+    Raises:
+        TargetNotFound: There is no such file, module or variable, or no Dag in it.
+        ConfigurationError: The module cannot be imported, or what bears the name neither is a Dag nor makes one.
+    """
+
+    def find(module: ModuleType, name: str, place: str) -> list[tuple[Dag, str]]:
+        # Of several names for one Dag, the first that the module gave it.
+        distinct = {id(dag): (dag, key) for key, dag in reversed(_dags_of(module).items())}
+        return list(reversed(distinct.values())) if distinct and not name else [_find_dag(module, name, place)]
+
+    return _load(text, find)
+
+
+def _load(text: str, find: Callable[[ModuleType, str, str], list[tuple[Dag, str]]]) -> list[Target]:
     place, colon, name = text.rpartition(":")
     if not colon or (os.name == "nt" and len(place) == 1):
         place, name = text, ""
@@ -61,8 +82,8 @@ def load_target(text: str) -> Target:
     with contextlib.redirect_stdout(sys.stderr):
         module = _import_file(place) if is_file else _import_module(place)
         alias_main(module.__name__)
-        dag, name = _find_dag(module, name, place)
-    return Target(dag, f"{_lasting(module, place, is_file=is_file)}:{name}")
+        found = find(module, name, place)
+    return [Target(dag, f"{_lasting(module, place, is_file=is_file)}:{key}") for dag, key in found]
 
 
 # --- importing -----------------------------------------------------------------------------------
@@ -181,8 +202,12 @@ def _near(file: str) -> str:
 # --- finding the Dag -----------------------------------------------------------------------------
 
 
+def _dags_of(module: ModuleType) -> dict[str, Dag]:
+    return {key: value for key, value in vars(module).items() if isinstance(value, Dag)}
+
+
 def _find_dag(module: ModuleType, name: str, place: str) -> tuple[Dag, str]:
-    dags = {key: value for key, value in vars(module).items() if isinstance(value, Dag)}
+    dags = _dags_of(module)
     if not name:
         distinct = {id(dag): key for key, dag in dags.items()}
         if len(distinct) == 1:

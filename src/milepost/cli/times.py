@@ -10,7 +10,7 @@ from milepost.clock import to_datetime
 from milepost.draw.looks import duration_text
 from milepost.errors import ConfigurationError
 
-__all__ = ["ago_text", "iso", "parse_moment", "parse_since", "parse_span", "tick_text"]
+__all__ = ["ago_text", "iso", "parse_moment", "parse_seconds", "parse_since", "parse_span", "tick_text"]
 
 _UNITS: Final = {
     "s": "seconds",
@@ -21,6 +21,7 @@ _UNITS: Final = {
     "d": "days",
     "w": "weeks",
 }
+_LONGEST: Final = 1e10  # seconds: some three centuries
 _PART: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+)\s*")
 
 
@@ -47,6 +48,25 @@ def parse_span(text: str, option: str) -> timedelta:
             raise ConfigurationError(f"{option} {text!r} is longer than time itself. Use less.") from None
         rest = rest[part.end() :]
     return total
+
+
+def parse_seconds(text: str, option: str) -> float:
+    """Return the seconds that a number of seconds or a span such as ``30s`` or ``1h30m`` means.
+
+    Raises:
+        ConfigurationError: It means none, or less than nothing.
+
+    Example:
+        >>> parse_seconds("1.5", "--delay"), parse_seconds("2m", "--delay")
+        (1.5, 120.0)
+    """
+    try:
+        seconds = float(text)
+    except ValueError:
+        return parse_span(text, option).total_seconds()
+    if not 0 <= seconds < _LONGEST:
+        raise ConfigurationError(f"{option} must be 0 or more seconds, or a span such as 30s or 2h, not {text!r}.")
+    return seconds
 
 
 def parse_since(text: str) -> datetime | timedelta:

@@ -20,26 +20,20 @@ from milepost.errors import (
     ValueNotRestorable,
     did_you_mean,
 )
+from milepost.ledger.opening import migrate, open_store, path_of
 from milepost.ledger.scheduling import Scheduling
 from milepost.ledger.shared import SharedStore, share_store
 from milepost.ledger.sharing import Sharing
 from milepost.model import LATEST, Attempt, Checkpoint, Edge, Problem, Run, RunPayload, StepAttempt, Storage
 from milepost.states import RunStatus
 from milepost.store import FaultHook, RunFilter, Store
-from milepost.stores.postgres_address import hide_password, is_postgres
+from milepost.stores.postgres_address import is_postgres
 from milepost.values import content_hash, decode
 
-__all__ = ["Ledger", "default_ledger"]
+__all__ = ["Ledger"]
 
-DEFAULT_FILE: Final = "milepost.db"
 DEFAULT_LEASE: Final = 30.0  # seconds
-ENVIRONMENT: Final = "MILEPOST_LEDGER"
 _DELETE_BATCH: Final = 100  # runs per transaction: long enough to be cheap, short enough to let others in
-
-
-def default_ledger() -> str:
-    """Return the ledger that is used when none is named: ``MILEPOST_LEDGER``, else ``milepost.db``."""
-    return os.environ.get(ENVIRONMENT) or DEFAULT_FILE
 
 
 class Ledger(Sharing, Scheduling):
@@ -110,14 +104,34 @@ class Ledger(Sharing, Scheduling):
             raise ConfigurationError(f"durability must be 'power' or 'process', not {durability!r}.{near}")
         if isinstance(lease, bool) or not isinstance(lease, (int, float)) or not lease > 0:
             raise ConfigurationError(f"lease must be more than 0 seconds, not {lease!r}.")
-        path = _path_of(url)
+        path = path_of(url)
         options: dict[str, Any] = {"durability": durability, "read_only": read_only}
         if path == ":memory:" or clock is not None or fault is not None:
-            return cls(_open_store(path, fault=fault, **options), clock=clock, lease=lease, full_url=path)
+            return cls(open_store(path, fault=fault, **options), clock=clock, lease=lease, full_url=path)
         if not is_postgres(path):
             path = os.path.abspath(path)  # a later chdir must not change what is meant
-        shared = share_store(path, lambda file: _open_store(file, **options), (durability, read_only, lease))
+        shared = share_store(path, lambda file: open_store(file, **options), (durability, read_only, lease))
         return cls(shared.store, lease=lease, shared=shared, full_url=path)
+
+    @staticmethod
+    def migrate(url: str | os.PathLike[str] | None = None, *, dry_run: bool = False) -> list[str]:
+        """Bring a PostgreSQL ledger up to date, or make one, in one transaction; return the names of its migrations.
+
+        A ledger in SQLite migrates by itself when it is opened: here, nothing happens to it. Safe to run
+        twice, also at once.
+
+        Args:
+            url: As for :meth:`open`.
+            dry_run: Change nothing; return what would be done.
+
+        Raises:
+            StoreError: The server cannot be reached or refuses, or the ledger is newer than this version.
+
+        Example:
+            >>> Ledger.migrate("runs.db")
+            []
+        """
+        return migrate(path_of(url), dry_run=dry_run)
 
     @property
     def url(self) -> str:
@@ -366,40 +380,6 @@ class Ledger(Sharing, Scheduling):
 
 def _not_kept(label: str) -> ValueNotRestorable:
     return ValueNotRestorable("transient", "$", f"step {label!r} is transient, so nothing was kept", "run it again")
-
-
-def _path_of(url: str | os.PathLike[str] | None) -> str:
-    try:
-        text = os.fsdecode(url) if url is not None else default_ledger()
-    except TypeError:
-        raise ConfigurationError(f"A ledger is a path, a URL or an open Ledger, not {url!r}.") from None
-    if not text:
-        raise ConfigurationError("The ledger's path is empty. Name a file, such as --ledger runs.db.")
-    if is_postgres(text):
-        return text
-    if text.startswith("sqlite:///"):
-        return text.removeprefix("sqlite:///")
-    if "://" in text:
-        known = "a path, sqlite:///path or postgresql://user@host/database"
-        raise ConfigurationError(f"{hide_password(text)!r} is not a ledger URL this version knows. Use {known}.")
-    return text
-
-
-def _open_store(path: str, *, durability: str, read_only: bool, fault: FaultHook | None = None) -> Store:
-    # Imported late: `import milepost` loads no driver.
-    if is_postgres(path):
-        if durability != "power":
-            raise ConfigurationError("durability= is for SQLite; a PostgreSQL server has its own setting.")
-        try:
-            from milepost.stores.postgres import PostgresStore
-        except ModuleNotFoundError as error:
-            raise ConfigurationError(
-                f"A PostgreSQL ledger needs the driver ({error}). Install it: pip install 'milepost[postgres]'."
-            ) from error
-        return PostgresStore(path, read_only=read_only, fault=fault)
-    from milepost.stores.sqlite import SQLiteStore
-
-    return SQLiteStore(path, durability=durability, read_only=read_only, fault=fault)
 
 
 def _status(status: RunStatus | str | None) -> RunStatus | None:

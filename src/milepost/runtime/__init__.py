@@ -7,7 +7,7 @@ from milepost.runtime.lifecycle import cancel_run, find_interrupted, is_interrup
 from milepost.runtime.outcome import FinishedRun
 from milepost.runtime.progress import NodeProgress, Progress
 from milepost.runtime.steps import Step, step
-from milepost.runtime.worker import Worker
+from milepost.runtime.worker import Worker, new_worker_id
 
 __all__ = [
     "FinishedRun",
@@ -22,5 +22,6 @@ __all__ = [
     "describe_owner",
     "find_interrupted",
     "is_interrupted",
+    "new_worker_id",
     "step",
 ]
