@@ -196,3 +196,48 @@ def test_debug_shows_the_traceback_wherever_it_stands(place, where):
 def test_a_ledger_in_memory_serves_a_run_that_need_not_last(place):
     assert place.run("run", "job.py:dag", "--ledger", ":memory:").exit_code == 0
     assert place.run("runs", "--ledger", ":memory:").exit_code == 2
+
+
+MOVED = """
+import os
+from dataclasses import dataclass
+from enum import Enum
+from milepost import Dag, StepContext
+
+class Size(Enum):
+    SMALL = 1
+
+@dataclass
+class Item:
+    number: int
+    size: Size
+
+def find(first: Item) -> list[Item]:
+    return [first, Item(2, Size.SMALL)]
+
+def work(ctx: StepContext, item: Item) -> Item:
+    saved = ctx.load("seen")
+    ctx.save("seen", item)
+    if item.number == 2 and not os.path.exists("mended"):
+        raise OSError("not yet")
+    return saved or item
+
+def total(items: list[Item]) -> Item:
+    return Item(sum(item.number for item in items), items[-1].size)
+
+dag = Dag("moved")
+dag.node(total, items=dag.map(work, dag.node(find), concurrency=1))
+"""
+
+
+def test_a_run_goes_on_when_its_file_has_another_name_though_its_values_are_of_classes_in_it(place):
+    before = place.write("before.py", MOVED)
+    first = '{"number": 1, "size": 1}'
+    failed = place.finish("run", "before.py:dag", "--run-id", "r1", "--input", f"first={first}")
+    assert failed.returncode == 1
+    before.rename(place.folder / "after.py")
+    place.write("mended", "")
+    result = place.finish("resume", "r1", "--target", "after.py:dag")
+    assert (result.returncode, result.stderr) == (0, "")
+    shown = place.run("show", "r1", "total", "--json")
+    assert '"number": 3' in shown.stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from milepost.errors import (
     RunBusy,
     RunExists,
     RunNotFound,
+    ValueNotRestorable,
     ValueNotStorable,
 )
 from milepost.runtime import find_interrupted
@@ -299,3 +301,40 @@ def test_a_run_is_busy_through_whichever_open_ledger_it_is_asked_for(way, tmp_pa
         assert find_interrupted(other) == []
         release.set()
         assert result().status is RunStatus.COMPLETED
+
+
+# --- classes that a function makes ---------------------------------------------------------------
+
+
+def build_with_its_own_class(*, is_broken: bool) -> Dag:
+    @dataclass
+    class Item:
+        number: int
+
+    def make() -> list[Any]:
+        return [Item(1), Item(2)]
+
+    def use(items: list[Any]) -> Any:
+        if is_broken:
+            raise OSError("not yet")
+        return Item(sum(item.number for item in items))
+
+    make.__annotations__["return"] = list[Item]
+    use.__annotations__["return"] = Item
+    dag = Dag("local")
+    dag.node(use, items=dag.node(make))
+    return dag
+
+
+def test_values_of_a_class_that_a_function_makes_are_kept_where_an_annotation_mentions_it(way, ledger: Ledger):
+    failed = way.run(build_with_its_own_class(is_broken=True), ledger=ledger)
+    assert failed.failed_step == "use"
+    resumed = way.resume(build_with_its_own_class(is_broken=False), failed.run_id, ledger=ledger)
+    assert resumed.result().number == 3
+    made = resumed.output("make")
+    assert [item.number for item in made] == [1, 2]
+    assert type(made[0]) is type(resumed.result())
+    with pytest.raises(ValueNotRestorable, match="annotate what the step returns"):
+        ledger.get_output(failed.run_id, "make")
+    again = ledger.get_output(failed.run_id, "make", known=[type(made[0])])
+    assert again == made

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Any, ParamSpec, TypeVar
 
@@ -124,9 +124,9 @@ class AsyncLedger:
         """See :meth:`Ledger.list_checkpoints`."""
         return await _hop(self.ledger.list_checkpoints, run_id)
 
-    async def get_output(self, run_id: str, label: str) -> Any:
+    async def get_output(self, run_id: str, label: str, *, known: Iterable[type] = ()) -> Any:
         """See :meth:`Ledger.get_output`."""
-        return await _hop(self.ledger.get_output, run_id, label)
+        return await _hop(self.ledger.get_output, run_id, label, known=known)
 
     async def get_result(self, run_id: str) -> Any:
         """See :meth:`Ledger.get_result`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Final, Self
@@ -303,8 +303,14 @@ class Ledger(Sharing, Scheduling):
         """Return what user code saved by name in a run."""
         return self.store.list_checkpoints(run_id)
 
-    def get_output(self, run_id: str, label: str) -> Any:
+    def get_output(self, run_id: str, label: str, *, known: Iterable[type] = ()) -> Any:
         """Return what a completed step made, with its type; for a map, the list of all elements.
+
+        Args:
+            run_id: The run.
+            label: The step.
+            known: Classes that the output may be made of, where their stored names do not lead to them
+                any more: their file has another name now, or a function makes them.
 
         Raises:
             StepNotFound: The run has no completed step of this label.
@@ -317,17 +323,17 @@ class Ledger(Sharing, Scheduling):
         if storage == Storage.NONE:
             raise _not_kept(label)
         if storage == Storage.ELEMENTS:
-            return self._get_elements(run_id, label, text)
-        return None if text is None else decode(text)
+            return self._get_elements(run_id, label, text, tuple(known))
+        return None if text is None else decode(text, known)
 
-    def _get_elements(self, run_id: str, label: str, keys: str | None) -> Any:
+    def _get_elements(self, run_id: str, label: str, keys: str | None, known: tuple[type, ...]) -> Any:
         outputs = {}
         for element, text, storage in self.store.list_element_outputs(run_id, label):
             if storage == Storage.NONE:
                 raise _not_kept(element)
-            outputs[element] = None if text is None else decode(text)
+            outputs[element] = None if text is None else decode(text, known)
         if keys is not None:  # a map over a dict keeps its keys, in their order
-            return {key: outputs[f"{label}[{key!r}]"] for key in decode(keys)}
+            return {key: outputs[f"{label}[{key!r}]"] for key in decode(keys, known)}
         return [outputs[f"{label}[{index}]"] for index in range(len(outputs))]
 
     def get_result(self, run_id: str) -> Any:

@@ -11,6 +11,7 @@ from milepost.graph import Graph, compare_definitions
 from milepost.ledger import Ledger
 from milepost.runtime.lifecycle import continue_session
 from milepost.runtime.session import RunSession
+from milepost.runtime.steps import classes_of
 from milepost.states import RunStatus
 from milepost.store import ClaimedTask, RunEnd, RunWrite
 from milepost.values import decode, encode
@@ -38,7 +39,7 @@ def claimed_session(ledger: Ledger, claimed: ClaimedTask, graph: Graph) -> RunSe
         return next_run_delay(policies, run.attempt, run.max_attempts, error, random.random())
 
     try:
-        inputs = dict(decode(claimed.payload.inputs))
+        inputs = dict(decode(claimed.payload.inputs, classes_of(graph)))
         if claimed.payload.has_unchecked_inputs and graph.check_inputs is not None:
             inputs = graph.check_inputs(inputs)
             ledger.store.adopt_inputs(run.run_id, run.lease_epoch, encode(inputs))

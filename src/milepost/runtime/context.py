@@ -47,6 +47,7 @@ class StepContext:
         self._ledger = ledger
         self._lease_epoch = lease_epoch
         self._flight = flight
+        self._classes: tuple[type, ...] = flight.call.node.body.classes
         self.run_id = run_id
         self.label = flight.call.label
         self.attempt = flight.call.attempt
@@ -105,7 +106,7 @@ class StepContext:
         if self._flight.is_abandoned:
             self.heartbeat()
         write = CheckpointWrite(
-            self.run_id, self.label, name, encode(value), self._lease_epoch, self._ledger.clock.now()
+            self.run_id, self.label, name, encode(value, self._classes), self._lease_epoch, self._ledger.clock.now()
         )
         return RunWrite(self.run_id, self._lease_epoch, checkpoints=(write,))
 
@@ -117,7 +118,7 @@ class StepContext:
             default: Returned where nothing was saved.
         """
         text = self._ledger.store.get_checkpoint(self.run_id, self.label, name)
-        return default if text is None else decode(text)
+        return default if text is None else decode(text, self._classes)
 
 
 def _count(what: str, value: Any) -> int | None:

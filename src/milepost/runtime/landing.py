@@ -31,7 +31,7 @@ def take_value(flight: Flight, value: Any) -> None:
         if check is not None:
             check(value)
         if not node.transient:
-            text = encode(value)
+            text = encode(value, node.body.classes)
             flight.text = text
             flight.hash = content_hash(text)
         flight.value = value

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from milepost.clock import to_datetime
-from milepost.engine import History, RestartPlan, StepSummary, plan_restart
+from milepost.engine import History, StepSummary, plan_restart
 from milepost.engine.restart import NOT_LOADED
 from milepost.errors import (
     ConfigurationError,
@@ -27,6 +27,7 @@ from milepost.runtime.conform import show
 from milepost.runtime.keeper import is_executing_here
 from milepost.runtime.outcome import FinishedRun, Outputs
 from milepost.runtime.session import RunSession
+from milepost.runtime.steps import classes_of
 from milepost.states import RunStatus, StepStatus
 from milepost.store import EdgeWrite, NewRun, RunEnd, RunWrite, StepRow
 from milepost.values import decode, encode
@@ -127,7 +128,7 @@ def resume_session(ledger: Ledger, run_id: str, graph: Graph, *, target: str | N
         if changes:
             raise GraphChanged(run_id, changes)
     payload = ledger.get_payload(run_id)
-    inputs = dict(decode(payload.inputs))
+    inputs = dict(decode(payload.inputs, classes_of(graph)))
     check = graph.check_inputs if payload.has_unchecked_inputs else None
     if check is not None:
         inputs = check(inputs)
@@ -209,23 +210,20 @@ def _load_history(ledger: Ledger, run_id: str, graph: Graph, rows: list[StepRow]
     summaries = _summarize(rows, attempt)
     plan = plan_restart(graph, summaries)
     history = History(tries=plan.tries)
-    _load_done(ledger, run_id, graph, plan, history)
+    known = classes_of(graph)  # the stored names of classes may lead nowhere: the file was renamed meanwhile
+    history.done = dict.fromkeys(plan.done, NOT_LOADED)
+    for label in (*plan.load, *plan.load_maps):
+        history.done[graph[label].index] = ledger.get_output(run_id, label, known=known)
     for label in plan.load_elements:
         index = graph[label].index
         history.elements[index] = dict.fromkeys(plan.elements[index], NOT_LOADED)
         for element, text, _ in ledger.store.list_element_outputs(run_id, label):
             if element in history.elements[index] and text is not None:
-                history.elements[index][element] = decode(text)
+                history.elements[index][element] = decode(text, known)
     for index, kept in plan.elements.items():
         if index not in history.elements:
             history.elements[index] = dict.fromkeys(kept, NOT_LOADED)
     return history
-
-
-def _load_done(ledger: Ledger, run_id: str, graph: Graph, plan: RestartPlan, history: History) -> None:
-    history.done = dict.fromkeys(plan.done, NOT_LOADED)
-    for label in (*plan.load, *plan.load_maps):
-        history.done[graph[label].index] = ledger.get_output(run_id, label)
 
 
 def _summarize(rows: Iterable[StepRow], attempt: int) -> list[StepSummary]:
@@ -282,7 +280,7 @@ def finish(session: RunSession) -> FinishedRun:
         for index in graph.sinks
         if index in results or session.progress.node(index).status == StepStatus.COMPLETED
     )
-    outputs = Outputs(ledger, session.run_id, labels, at_hand)
+    outputs = Outputs(ledger, session.run_id, labels, at_hand, lambda: classes_of(graph))
     return FinishedRun(ledger, session.run_id, session.end, outputs, session.error)
 
 

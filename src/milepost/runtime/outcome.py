@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -26,8 +26,16 @@ class Outputs(Mapping[str, Any]):
     Final steps that did not complete are not in it.
     """
 
-    def __init__(self, ledger: Ledger, run_id: str, labels: tuple[str, ...], at_hand: dict[str, Any]) -> None:
-        """Made by the runtime."""
+    def __init__(
+        self,
+        ledger: Ledger,
+        run_id: str,
+        labels: tuple[str, ...],
+        at_hand: dict[str, Any],
+        known: Callable[[], tuple[type, ...]],
+    ) -> None:
+        """Made by the runtime; ``known`` returns the classes that the outputs may be made of."""
+        self._known = known
         self._ledger = ledger
         self._run_id = run_id
         self._labels = labels
@@ -44,10 +52,14 @@ class Outputs(Mapping[str, Any]):
             raise KeyError(label)
         if label not in self._at_hand:
             try:
-                self._at_hand[label] = self._ledger.get_output(self._run_id, label)
+                self._at_hand[label] = self.read(label)
             except StepNotFound:
                 raise KeyError(label) from None
         return self._at_hand[label]
+
+    def read(self, label: str) -> Any:
+        """Return from the ledger what any completed step of the run made."""
+        return self._ledger.get_output(self._run_id, label, known=self._known())
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the labels."""
@@ -130,7 +142,7 @@ class FinishedRun:
         Raises:
             StepNotFound: No completed step has this label.
         """
-        return self.outputs[label] if label in self.outputs else self.ledger.get_output(self.run_id, label)
+        return self.outputs[label] if label in self.outputs else self.outputs.read(label)
 
     def result(self) -> Any:
         """Return the run's result: the final step's output, or a dict by label where there are several.

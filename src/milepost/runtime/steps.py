@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, ParamSpec, TypeVar, overload
 
 from milepost.errors import ConfigurationError
+from milepost.graph import Graph
 from milepost.model import Retry
 from milepost.runtime.conform import Check, return_check
 from milepost.runtime.context import StepContext
 from milepost.runtime.lazy import lazy
+from milepost.values import classes_in
 
-__all__ = ["Parameter", "Step", "as_step", "check_executor", "step"]
+__all__ = ["Parameter", "Step", "as_step", "check_executor", "classes_of", "step"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -126,6 +128,13 @@ class Step(Generic[P, R]):
     def takes_any_keyword(self) -> bool:
         """Whether the function has ``**kwargs``."""
         return self._signature[4]
+
+    @lazy
+    def classes(self) -> tuple[type, ...]:
+        """The classes that its annotations mention, builtins left out: its values are made of them."""
+        annotations = (self.returns, *(parameter.annotation for parameter in self.parameters))
+        found = (cls for annotation in annotations for cls in classes_in(annotation) if cls.__module__ != "builtins")
+        return tuple(dict.fromkeys(found))
 
     @lazy
     def check(self) -> Check | None:
@@ -271,6 +280,12 @@ def check_executor(what: str, executor: object) -> None:
         raise ConfigurationError(
             f"{what} must be a concurrent.futures.Executor, such as ProcessPoolExecutor(), not {executor!r}."
         )
+
+
+def classes_of(graph: Graph) -> tuple[type, ...]:
+    """Return the classes that the annotations of a graph's steps mention: whose values its runs store."""
+    steps = {id(node.body): node.body for node in graph.nodes}
+    return tuple(dict.fromkeys(cls for found in steps.values() for cls in found.classes))
 
 
 def as_step(source: Step[..., Any] | Callable[..., Any]) -> Step[..., Any]:
