@@ -87,14 +87,14 @@ def _find_stale(tx: Transaction, writes: Iterable[tuple[int, RunWrite]]) -> set[
     stale = set()
     for position, write in writes:
         fence = _fence(tx, write.run_id)
-        if fence is None or fence[1] != write.lease_epoch:
-            stale.add(position)
-        elif fence[0] != RunStatus.RUNNING.value and not _is_repeated_end(tx, write, fence[0]):
+        status, epoch = (None, None) if fence is None else fence[:2]
+        is_held = epoch == write.lease_epoch
+        if not is_held or (status != RunStatus.RUNNING.value and not _is_repeated_end(tx, write, status)):
             stale.add(position)
     return stale
 
 
-def _is_repeated_end(tx: Transaction, write: RunWrite, status: str) -> bool:
+def _is_repeated_end(tx: Transaction, write: RunWrite, status: str | None) -> bool:
     # Whoever gave the lease up may say so again where the answer was lost. The row of its claim tells: a run that
     # was rescued from it may look the same as one that it gave back.
     end = write.end
@@ -165,7 +165,7 @@ def _insert_runs(tx: Transaction, new: list[tuple[int, NewRun]], outcomes: Outco
         for position, run in new:
             # The same write once more, after an interrupted commit, is no second run under a used id.
             fence = _fence(tx, run.run_id)
-            if fence is None or fence[:5] != (RunStatus.RUNNING.value, 1, run.owner, None, run.now):
+            if fence != (RunStatus.RUNNING.value, 1, run.owner, None, run.now):
                 outcomes[position] = RunExists(run.run_id)
         new = [(position, run) for position, run in new if outcomes[position] is None]
     if new:
