@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from milepost import Dag, RunStatus, Worker
+from milepost.engine.ticks import next_tick
 from milepost.errors import StoreUnavailable
+from milepost.ledger.tick_tasks import tick_tasks
 from milepost.runtime import cancel_run
 from milepost.runtime.firing import Firing
 from milepost.runtime.maintenance import Maintenance
@@ -301,6 +303,18 @@ def test_a_clock_that_goes_backwards_fires_nothing_again(place: Any, dag: Dag):
         place.clock.set(f"2026-05-01T0{hour}:00:00+00:00")
         place.fire()
     assert sorted(place.ticks()) == ["2026-05-01T02:00:00", "2026-05-01T03:00:00", "2026-05-01T04:00:00"]
+
+
+def test_who_comes_second_with_a_tick_that_was_read_before_submits_nothing(place: Any, dag: Dag):
+    dag.schedule("s", cron=HOURLY, ledger=place.ledger)
+    place.clock.set("2026-05-01T01:00:00+00:00")
+    store, now = place.ledger.store, place.clock.now()
+    (read,) = store.list_due_schedules(now)
+    first, second = tick_tasks(read, [read.next_at], now), tick_tasks(read, [read.next_at], now + 1)
+    second[0].idempotency_key = "another"  # the tick's key alone would stop it, too
+    assert len(store.fire_schedule(read, next_tick(read, now), first)) == 1
+    assert store.fire_schedule(read, next_tick(read, now), second) == []
+    assert len(place.runs()) == 1
 
 
 def test_of_many_who_fire_at_the_same_moment_each_tick_gets_one_run(place: Any, dag: Dag):
