@@ -1,7 +1,8 @@
 """``python -m benchmarks``: measure and print the table.
 
-Args on the command line: names of parts (``steps``, ``scale``) to measure only those; ``--json FILE``
-writes the rows as JSON as well.
+Args on the command line: names of parts (``steps``, ``postgres``, ``queues``, ``scale``) to measure only those;
+``--json FILE`` writes the rows as JSON as well. PostgreSQL is a server of our own with its default settings, or the
+one that ``MILEPOST_TEST_POSTGRES`` names.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import scale, steps
+from benchmarks import postgres, queues, scale, steps
 from benchmarks.report import as_dict, show
 
-PARTS = {"steps": steps.measure, "scale": scale.measure}
+PARTS = {"steps": steps.measure, "postgres": postgres.measure, "queues": queues.measure, "scale": scale.measure}
 
 
 def main() -> int:

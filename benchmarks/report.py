@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 from rich.console import Console
@@ -25,11 +25,12 @@ class Row:
 
 
 def against_floor(
-    work: str, at_least: float, measure: Callable[[], float], floor: Callable[[], float], unit: str = "steps/s"
+    work: str, at_least: float | None, measure: Callable[[], float], floor: Callable[[], float], unit: str = "steps/s"
 ) -> Row:
     """Measure work and floor by turns; the ratio is the median of the ratios of neighbours.
 
     Taking turns matters more than repeating: a disk's speed drifts by more than the budget's margin.
+    Without a limit the ratio is only shown.
     """
     measure()  # warm: caches, the grown write-ahead log, compiled statements
     pairs = [(measure(), floor()) for _ in range(REPEATS)]
@@ -39,8 +40,8 @@ def against_floor(
         measured=f"{statistics.median(rate for rate, _ in pairs):,.0f} {unit}",
         floor=f"{statistics.median(base for _, base in pairs):,.0f} /s",
         ratio=f"{ratio:.2f} x",
-        budget=f"{at_least:g} x",
-        is_met=ratio >= at_least,
+        budget="" if at_least is None else f"{at_least:g} x",
+        is_met=None if at_least is None else ratio >= at_least,
     )
 
 
@@ -57,10 +58,25 @@ def at_most(work: str, limit: float, measure: Callable[[], float], unit: str, *,
     return Row(work, f"{cost:,.1f} {unit}", "", "", f"{limit:,.0f} {unit}", cost <= limit)
 
 
+def within(work: str, limits: dict[int, float], costs: Sequence[float], unit: str) -> Row:
+    """Hold percentiles of many costs against a limit for each."""
+    steps = statistics.quantiles(costs, n=100)
+    found = {percent: steps[percent - 1] for percent in limits}
+    return Row(
+        work,
+        ", ".join(f"p{percent} {cost:,.1f}" for percent, cost in found.items()) + f" {unit}",
+        "",
+        "",
+        ", ".join(f"p{percent} {limit:g}" for percent, limit in limits.items()) + f" {unit}",
+        all(found[percent] <= limit for percent, limit in limits.items()),
+    )
+
+
 def flat(work: str, within: float, costs: dict[str, float], unit: str) -> Row:
     """Hold the spread of a cost over sizes against a factor."""
     factor = max(costs.values()) / min(costs.values())
-    shown = ", ".join(f"{size}: {cost:,.1f}" for size, cost in costs.items())
+    digits = 1 if min(costs.values()) > 10 else 2
+    shown = ", ".join(f"{size}: {cost:,.{digits}f}" for size, cost in costs.items())
     return Row(work, f"{shown} {unit}", "", f"{factor:.2f} x", f"{within:g} x", factor <= within)
 
 

@@ -38,11 +38,12 @@ class PostgresServer:
     """A server in a temporary folder.
 
     Args:
+        parent: Where the folder is made; None means the system's own place for temporary files.
         settings: Settings of the server, such as ``{"max_connections": "200"}``.
     """
 
-    def __init__(self, **settings: str) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="milepost-pg-"))
+    def __init__(self, *, parent: Path | None = None, **settings: str) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="milepost-pg-", dir=parent)).resolve()
         self._settings = {"listen_addresses": "", "unix_socket_directories": str(self.folder), **settings}
         self._binaries = find_binaries()
         self._as: dict[str, int | list[int]] = {}

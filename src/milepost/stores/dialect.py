@@ -50,6 +50,8 @@ SQLITE: Final = Dialect(
     fragments={
         # One writer at a time: there is nobody to skip, to share with or to lock out.
         "skip_locked": "",
+        # Left to itself, it takes the index by status and looks at all that wait.
+        "by_due": "INDEXED BY runs_due",
         "for_share": "",
         "for_update": "",
         "lease_now": ":now",
@@ -69,6 +71,7 @@ POSTGRES: Final = Dialect(
     name="postgres",
     fragments={
         "skip_locked": "FOR UPDATE SKIP LOCKED",
+        "by_due": "",
         "for_share": "FOR SHARE",
         "for_update": "FOR UPDATE",
         # Leases follow the server's clock, so that machines whose clocks differ agree on who holds one.

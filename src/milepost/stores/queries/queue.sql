@@ -20,7 +20,7 @@ SELECT {run_columns} FROM runs WHERE queue = :queue AND idempotency_key = :idemp
 -- The guard compares with the state that was read: a state written out would let a planner whose statistics
 -- are old walk the index of all runs in that state, instead of finding these by their keys.
 WITH candidate (id, was) AS MATERIALIZED (
-    SELECT run_id, status FROM runs
+    SELECT run_id, status FROM runs {by_due}
     WHERE status IN ('pending', 'suspended') AND available_at IS NOT NULL AND available_at <= :now
     ORDER BY available_at LIMIT :limit {skip_locked}
 )
@@ -30,7 +30,7 @@ WHERE runs.run_id = candidate.id AND runs.status = candidate.was
 RETURNING run_id;
 
 -- name: next_due -> one
-SELECT MIN(available_at) FROM runs WHERE status IN ('pending', 'suspended') AND available_at IS NOT NULL;
+SELECT MIN(available_at) FROM runs {by_due} WHERE status IN ('pending', 'suspended') AND available_at IS NOT NULL;
 
 -- name: claim_tasks -> many
 -- Lease up to :limit ready runs of a queue, best priority first, oldest first within it. The guard is as above.
