@@ -66,6 +66,7 @@ class Node:
     at_most_once: bool = False
     pure: bool = False
     wait: str | None = None  # "sleep" or "event": nothing runs, the run waits
+    undoes: str | None = None  # the label of the completed step that this one undoes
     index: int = -1
     upstream: tuple[int, ...] = field(default=(), repr=False)
     downstream: list[int] = field(default_factory=list, repr=False)

@@ -89,6 +89,7 @@ class StepKind:
     MAP: Final = "map"
     ELEMENT: Final = "element"
     WAIT: Final = "wait"
+    UNDO: Final = "undo"
 
 
 class Storage:

@@ -294,7 +294,7 @@ class AsyncDriver:
     async def _commit(self, write: RunWrite | None) -> None:
         if write is not None:
             await self._session.ledger.commit_async(write)
-            if write.end is not None:
+            if write.end is not None or self._session.is_handed_on:
                 self._session.is_over = True
 
     async def _finish_stop(self, error_type: str, message: str) -> None:

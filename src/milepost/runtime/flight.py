@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from milepost.engine import Call
+from milepost.store import CheckpointWrite
 
 __all__ = ["Flight"]
 
@@ -35,6 +37,7 @@ class Flight:
         "progress",
         "progress_sent",
         "reports_start",
+        "saves",
         "seq",
         "started_at",
         "stop_reason",
@@ -64,4 +67,5 @@ class Flight:
         self.deadline: float | None = None
         self.timer: asyncio.TimerHandle | None = None  # what ends it at its deadline, on an event loop
         self.reports_start = False  # its handle says when an executor takes it up
+        self.saves: Sequence[CheckpointWrite] = ()  # what is committed with its end
         self.handle: Any = None  # what can cancel it: a future or a task

@@ -37,12 +37,13 @@ from milepost.graph import ELEMENT_MARK, Graph
 from milepost.ledger import Ledger
 from milepost.model import StepKind, Storage, Wait, progress_text
 from milepost.names import DEFAULT_QUEUE, check_event
+from milepost.runtime.companion import Companion
 from milepost.runtime.flight import Flight
 from milepost.runtime.landing import describe_error, take_value
 from milepost.runtime.progress import Progress
 from milepost.runtime.riding import Riding, Waiting
 from milepost.states import RunStatus, StepStatus
-from milepost.store import EdgeWrite, NewWait, ProgressWrite, RunEnd, RunWrite, StepWrite
+from milepost.store import CheckpointWrite, EdgeWrite, NewWait, ProgressWrite, RunEnd, RunWrite, StepWrite
 from milepost.values import decode, encode
 
 __all__ = ["RIDING_LIMIT", "RunSession"]
@@ -72,6 +73,7 @@ class RunSession:
         seq: int = 0,
         retry: Callable[[BaseException], float | None] | None = None,
         may_suspend: bool = False,
+        companion: Companion | None = None,
     ) -> None:
         """Begin with a claimed run.
 
@@ -85,6 +87,7 @@ class RunSession:
             seq: The last sequence number its steps used.
             retry: Says after how many seconds a failed run is tried again, None for never.
             may_suspend: Give the lease up while nothing is left but waiting.
+            companion: Says what else is committed with the ends of its steps.
         """
         self.ledger = ledger
         self.run_id = run_id
@@ -96,10 +99,12 @@ class RunSession:
         self.error: BaseException | None = None  # the first failure, as the step raised it
         self.end: RunEnd | None = None  # how the run ends, once that is decided
         self.is_over = False  # ... and once it is durable
+        self.is_handed_on = False  # the graph has ended, and whoever drives the session goes on with the run
         self.may_suspend = may_suspend
         self.waits: dict[str, Flight] = {}  # flights of steps that wait, by label
         self.grace: float | None = None  # seconds that bodies get when the run is stopped; None: the driver's own
         self._retry = retry
+        self._companion = companion
         self._is_handed_back = False
         self._stop_message: str | None = None  # what bodies hear when they ask whether to go on
         self._seq = seq
@@ -200,6 +205,7 @@ class RunSession:
         rows: list[StepWrite] = []
         edges: list[EdgeWrite] = []
         is_pure = True
+        companion = self._companion
         for flight in flights:
             call = flight.call
             node = call.node
@@ -218,9 +224,13 @@ class RunSession:
                 if call.map is None:
                     shown.status = StepStatus.COMPLETED
                     shown.finished_at = flight.finished_at
+                if companion is not None:
+                    flight.saves = companion.ended(flight, StepStatus.COMPLETED, None)
             else:
                 is_pure = False
                 rows.append(self._end_row(flight, _FAILED))
+                if companion is not None and companion.gives_up(flight):
+                    flight.is_final = True
                 delay = execution.failed(call, error, final=flight.is_final, now=now, draw=draw)
                 if self._is_cancelled(error):
                     shown.status = StepStatus.CANCELLED
@@ -228,6 +238,10 @@ class RunSession:
                     self._note_failure(error, shown, flight.finished_at)
                 else:
                     shown.retries += 1
+                if companion is not None:
+                    flight.saves = companion.ended(flight, StepStatus(rows[-1].status), delay)
+        if companion is not None:
+            return self._settle_with(companion, [save for flight in flights for save in flight.saves], rows, edges)
         if execution.marks:
             is_pure = self._take_marks(rows, edges) and is_pure
         if self._is_decided:
@@ -242,10 +256,30 @@ class RunSession:
             riding.add((), edges)
         return RunWrite(self.run_id, self.lease_epoch, ends=rows)
 
+    def _settle_with(
+        self, companion: Companion, saves: list[CheckpointWrite], rows: list[StepWrite], edges: list[EdgeWrite]
+    ) -> RunWrite:
+        """Return the write of ends and of what the companion keeps with them; nothing of it waits."""
+        self._take_marks(rows, edges)
+        if not self._is_decided:
+            write = self._write_riding(rows, edges)
+        elif companion.holds_on():
+            write = self._write_riding(rows, edges)
+            self.is_handed_on = True
+        else:
+            write = self._final_write(rows, edges)
+        write.checkpoints = saves
+        return write
+
     def record(self, flights: Sequence[Flight]) -> RunWrite:
         """Return the write of these outcomes alone, for a driver that was interrupted while it settled them."""
         rows = [self._end_row(flight, _COMPLETED if flight.error is None else _FAILED) for flight in flights]
-        return RunWrite(self.run_id, self.lease_epoch, ends=rows)
+        saves: list[CheckpointWrite] = []
+        for flight, row in zip(flights, rows, strict=True):
+            if self._companion is not None and not flight.saves:
+                flight.saves = self._companion.ended(flight, StepStatus(row.status), None)
+            saves += flight.saves
+        return RunWrite(self.run_id, self.lease_epoch, ends=rows, checkpoints=saves)
 
     def restore_edges(self, edges: Sequence[EdgeWrite]) -> None:
         """Write edges again that were waiting when an earlier process died."""
@@ -307,6 +341,7 @@ class RunSession:
         now = self._now()
         # All of them, also those the keeper says it wrote: its commit may still be under way.
         starts = [self._start_row(flight) for flight in self._open.values()]
+        saves = () if self._companion is None else self._companion.stopped(self.open_flights, message)
         for flight in self._open.values():
             flight.is_abandoned = True
             flight.stop_reason = message
@@ -318,7 +353,9 @@ class RunSession:
             self.end = RunEnd(RunStatus.PENDING, now, None, error_type, message, outcome="release")
         else:
             self.end = RunEnd(status, now, None, error_type, message)
-        return RunWrite(self.run_id, self.lease_epoch, starts=starts, ends=ends, edges=edges, end=self.end)
+        return RunWrite(
+            self.run_id, self.lease_epoch, starts=starts, ends=ends, edges=edges, checkpoints=saves, end=self.end
+        )
 
     def end_early(self, write: RunWrite) -> None:
         """Commit what :meth:`interrupt` made, unless the run had just ended by itself.
@@ -549,6 +586,8 @@ class RunSession:
 def _kind_of(call: Call) -> str:
     if call.map is not None:
         return StepKind.ELEMENT
+    if call.node.undoes is not None:
+        return StepKind.UNDO
     return StepKind.STEP if call.node.wait is None else StepKind.WAIT
 
 

@@ -236,7 +236,7 @@ class SyncDriver:
             self._unsure = write
             self._session.ledger.commit(write)
             self._unsure = None
-            if write.end is not None:
+            if write.end is not None or self._session.is_handed_on:
                 self._session.is_over = True
 
     def _settle_again(self) -> None:
