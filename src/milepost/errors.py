@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 
 __all__ = [
     "AtMostOnceInterrupted",
+    "AttemptsExhausted",
+    "BindError",
     "ConfigurationError",
     "EventTimedOut",
     "GraphChanged",
@@ -24,9 +26,11 @@ __all__ = [
     "LedgerReadOnly",
     "LedgerUnreadable",
     "MilepostError",
+    "MissingStateError",
     "NonRetryable",
     "NotALedger",
     "OutputMismatch",
+    "RollbackRefused",
     "RunBusy",
     "RunCancelled",
     "RunExists",
@@ -36,6 +40,8 @@ __all__ = [
     "ScheduleNotFound",
     "SchemaNewer",
     "SchemaOutdated",
+    "StateMismatch",
+    "StateNotFoundError",
     "StepCancelled",
     "StepNotFound",
     "StepTimedOut",
@@ -43,6 +49,8 @@ __all__ = [
     "StoreError",
     "StoreUnavailable",
     "TargetNotFound",
+    "TaskBusy",
+    "TaskEngineError",
     "ValueNotRestorable",
     "ValueNotStorable",
     "WaitTimedOut",
@@ -420,6 +428,94 @@ class ScheduleNotFound(MilepostError, LookupError):
     def __str__(self) -> str:
         """Return the sentence (a bare LookupError would quote it)."""
         return str(self.args[0])
+
+
+# --- staged tasks --------------------------------------------------------------------------------
+
+
+class TaskEngineError(MilepostError):
+    """The one base of what only staged tasks raise."""
+
+
+class BindError(TaskEngineError, ValueError):
+    """Stages cannot be bound to an engine, or a stage is asked for one that it does not have."""
+
+
+class MissingStateError(TaskEngineError, ValueError):
+    """A stage has no state object, and none can be made for it."""
+
+    def __init__(self, stage: str) -> None:
+        """Build the sentence from the stage."""
+        self.stage = stage
+        super().__init__(
+            f"Stage {stage!r} has no state. Give it one, such as {stage}(state=MyState()), or write its class as "
+            "BaseStage[MyState] where every field of MyState has a default."
+        )
+
+
+class StateNotFoundError(TaskEngineError, LookupError):
+    """A task that began before has no stored state for one of its stages."""
+
+    def __init__(self, task_id: str, stage: str, place: str) -> None:
+        """Build the sentence from the task, the stage and where its state should be."""
+        self.task_id = task_id
+        self.stage = stage
+        super().__init__(
+            f"Task {task_id} has no stored state of stage {stage!r} in {place}. "
+            "Give the engine the ledger and the StateIO that the task began with."
+        )
+
+    def __str__(self) -> str:
+        """Return the sentence (a bare LookupError would quote it)."""
+        return str(self.args[0])
+
+
+class StateMismatch(TaskEngineError, ValueError):
+    """A stored state no longer fits its class."""
+
+    def __init__(self, task_id: str, stage: str, state_class: str, problems: Sequence[str]) -> None:
+        """Build the sentence from the task, the stage, the class and what is wrong field by field."""
+        self.task_id = task_id
+        self.stage = stage
+        self.problems = tuple(problems)
+        super().__init__(
+            f"The stored state of stage {stage!r} of task {task_id} does not fit {state_class}: "
+            f"{'; '.join(self.problems)}. It was left as it is: define {state_class}.upgrade_state(old) to "
+            "return it in the new form."
+        )
+
+
+class TaskBusy(TaskEngineError, RunBusy):
+    """Another engine works on this task."""
+
+
+class AttemptsExhausted(TaskEngineError):
+    """The task's shared retry budget was used up before this stage could begin."""
+
+    def __init__(self, stage: str, used: int, limit: int) -> None:
+        """Build the sentence from the stage and the budget."""
+        self.stage = stage
+        self.used = used
+        self.limit = limit
+        super().__init__(
+            f"Stage {stage!r} was not begun: the task has used {used} of its {limit} attempts (policy GLOBAL). "
+            "Raise max_attempts, or run the task again by hand, which begins a new budget."
+        )
+
+
+class RollbackRefused(TaskEngineError):
+    """A rollback would pass stages that say nothing of how to undo them."""
+
+    def __init__(self, task_id: str, stages: Sequence[str]) -> None:
+        """Build the sentence from the task and the stages without an undo."""
+        self.task_id = task_id
+        self.stages = tuple(stages)
+        many = len(self.stages) > 1
+        super().__init__(
+            f"Task {task_id} was not rolled back: {'stages' if many else 'stage'} {', '.join(map(repr, self.stages))} "
+            f"{'have' if many else 'has'} no rollback_stage(). Write {'them' if many else 'it'}, or pass over what "
+            "cannot be undone with skip_missing=True."
+        )
 
 
 # --- the ledger ----------------------------------------------------------------------------------
