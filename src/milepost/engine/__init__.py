@@ -8,6 +8,7 @@ from milepost.engine.calls import Call, Failure, MapMark
 from milepost.engine.execution import Execution
 from milepost.engine.restart import History, RestartPlan, StepSummary, plan_restart
 from milepost.engine.retry import next_delay
+from milepost.engine.rollback import RollbackPlan, Undoable, plan_rollback
 
 __all__ = [
     "Call",
@@ -16,7 +17,10 @@ __all__ = [
     "History",
     "MapMark",
     "RestartPlan",
+    "RollbackPlan",
     "StepSummary",
+    "Undoable",
     "next_delay",
     "plan_restart",
+    "plan_rollback",
 ]
