@@ -72,4 +72,4 @@ def test_the_table_has_nothing_else():
 def test_states_are_active_inactive_or_not_bound_yet():
     assert ACTIVE_STATES | INACTIVE_STATES | {StageStatus.UNBOUND} == set(StageStatus)
     assert not ACTIVE_STATES & INACTIVE_STATES
-    assert CANCELABLE_STATES == {status for status in StageStatus if (status, "cancel") in TABLE}
+    assert {status for status in StageStatus if (status, "cancel") in TABLE} == CANCELABLE_STATES

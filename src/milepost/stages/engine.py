@@ -498,7 +498,9 @@ class TaskEngine(Generic[STAGE_RESULT]):
     def _outcome(self, end: RunEnd, cause: BaseException | None) -> STAGE_RESULT | None:
         if end.status == RunStatus.COMPLETED:
             return self.result
-        FinishedRun(self.ledger, self.task_id, end, Outputs(self.ledger, self.task_id, (), {}), cause).result()
+        FinishedRun(
+            self.ledger, self.task_id, end, Outputs(self.ledger, self.task_id, (), {}, lambda: ()), cause
+        ).result()
         return None
 
     # --- of a rollback -----------------------------------------------------------------------
