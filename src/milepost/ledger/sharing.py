@@ -183,7 +183,7 @@ class Sharing:
     def delete_events(self, *, older_than: timedelta) -> int:
         """Delete events emitted longer ago than this; return how many.
 
-        One that an unfinished task of the same queue may still ask for stays.
+        Those that came while a run was open that is not finished yet stay: it may still ask for them.
 
         Example:
             >>> from datetime import timedelta

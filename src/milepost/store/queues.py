@@ -160,7 +160,7 @@ class Waits(Protocol):
         ...
 
     def delete_events(self, before: int) -> int:
-        """Delete events emitted before a time that no unfinished task of their queue may still ask for."""
+        """Delete events emitted before a time and before the oldest unfinished run began; return how many."""
         ...
 
 

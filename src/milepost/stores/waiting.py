@@ -120,7 +120,7 @@ class WaitingVerbs(Transacting):
 
     @repeatable
     def delete_events(self, before: int) -> int:
-        """Delete events emitted before a time that no unfinished task of their queue may still ask for."""
+        """Delete events emitted before a time and before the oldest unfinished run began; return how many."""
         with self.transaction() as tx:
             return tx.execute("delete_events", before=before)
 

@@ -120,14 +120,15 @@ RETURNING run_id, lease_epoch;
 SELECT DISTINCT lease_owner FROM runs WHERE status = 'running' AND lease_owner IS NOT NULL AND queue IS NOT NULL;
 
 -- name: insert_worker
+-- An id is free whose worker stopped, fell silent or is known to be dead. The same registration may come twice.
 INSERT INTO workers (worker_id, owner, queues, workflows, concurrency, lease, started_at, heartbeat_at)
 VALUES (:worker_id, :owner, :queues, :workflows, :concurrency, :lease, :now, :now)
 ON CONFLICT (worker_id) DO UPDATE SET
     owner = excluded.owner, queues = excluded.queues, workflows = excluded.workflows,
     concurrency = excluded.concurrency, lease = excluded.lease, started_at = excluded.started_at,
     heartbeat_at = excluded.heartbeat_at, stopped_at = NULL
-WHERE workers.stopped_at IS NOT NULL OR workers.owner = excluded.owner OR workers.heartbeat_at + workers.lease < :now
-    OR workers.owner = :owner_gone;
+WHERE workers.stopped_at IS NOT NULL OR workers.heartbeat_at + workers.lease < :now OR workers.owner = :owner_gone
+    OR (workers.owner = excluded.owner AND workers.started_at = excluded.started_at);
 
 -- name: get_worker -> one
 SELECT worker_id, owner, queues, workflows, concurrency, lease, started_at, heartbeat_at, stopped_at

@@ -62,9 +62,10 @@ SET status = 'suspended', lease_owner = NULL, lease_until = NULL,
 WHERE run_id = :run_id AND lease_epoch = :lease_epoch AND status = 'running';
 
 -- name: delete_events
-DELETE FROM events WHERE emitted_at < :before
-    AND NOT EXISTS (
-        SELECT 1 FROM runs
-        WHERE runs.queue = events.scope AND runs.status IN ('pending', 'running', 'suspended')
-            AND runs.created_at <= events.emitted_at
+-- Any run may ask for an event of any scope. Those that came since the oldest unfinished run began stay: it may not
+-- have asked yet.
+DELETE FROM events
+WHERE emitted_at < :before
+    AND emitted_at < COALESCE(
+        (SELECT MIN(created_at) FROM runs WHERE status IN ('pending', 'running', 'suspended')), :before
     );
