@@ -21,6 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import staged
+
 import milepost.stores.sqlite  # noqa: F401 - before the fork, not after each
 from milepost import Dag, Ledger, Retry, RunStatus, StepContext, step
 from milepost.errors import MilepostError
@@ -220,7 +222,11 @@ def _live(folder: Path, scenario: str, kill_at: int | None) -> None:
     with Ledger.open(folder / "runs.db", durability="process", fault=fault) as ledger:
         with (folder / "lives").open("a", encoding="utf-8") as lives:
             lives.write(json.dumps(_state(ledger)) + "\n")
-        _advance(scenario, ledger)
+        if scenario in staged.SCENARIOS:
+            staged.Life.trace = lambda label: os.write(Life.effects, f"{label} 0\n".encode())
+            staged.advance(scenario, ledger, folder, RUN_ID)
+        else:
+            _advance(scenario, ledger)
     (folder / "calls").write_text(str(calls))
 
 

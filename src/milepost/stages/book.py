@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from pydantic import ValidationError
 
-from milepost.clock import to_datetime, to_micros
+from milepost.clock import to_datetime
 from milepost.errors import (
     BindError,
     InvalidTransition,
@@ -21,11 +21,10 @@ from milepost.errors import (
     ValueNotStorable,
 )
 from milepost.ledger import Ledger
-from milepost.model import StepAttempt
 from milepost.stages.models import BaseStageState, StageStateHistoryEntry, StageStatus
 from milepost.stages.stage import BaseStage
 from milepost.stages.state_io import LedgerStateIO, StateIO
-from milepost.states import StepStatus, next_stage_status
+from milepost.states import next_stage_status
 from milepost.store import CheckpointWrite
 
 __all__ = ["BOOKKEEPING", "TaskBook"]
@@ -226,39 +225,6 @@ class TaskBook:
         """Return what the task's fields begin with, for :meth:`set_initial`."""
         return self.text(self.stages[0], status=StageStatus.UNBOUND)
 
-    def note_crashes(self, rows: Iterable[StepAttempt], now: int) -> list[BaseStage[Any]]:
-        """Write into the histories which executions a death or a request cut short; return the stages concerned.
-
-        Args:
-            rows: The ledger's rows of the task's steps. One that was cancelled, and that no entry tells of,
-                is such an execution.
-            now: Ledger time.
-        """
-        touched: dict[str, BaseStage[Any]] = {}
-        for row in rows:
-            stage = self.by_name.get(row.label)
-            if stage is None or row.status != StepStatus.CANCELLED or _is_told(stage, row.started_at):
-                continue
-            state = stage.state
-            if state.status not in (StageStatus.CREATED, StageStatus.RETRY, StageStatus.RUNNING):
-                continue  # the file of its state was written before the ledger could hear of it
-            if state.status != StageStatus.RUNNING:
-                state.attempts += 1
-            before = StageStatus.CREATED if state.attempts <= 1 else StageStatus.RETRY
-            state.status = StageStatus.RUNNING
-            is_death = row.error_type == "ProcessDied"
-            self.change(stage, "interrupt" if is_death else "cancel")
-            message = "cut short: its process died" if is_death else f"canceled: {row.error_message}"
-            self.note(stage, (before, row.started_at), (state.status, row.finished_at or now), message)
-            touched[stage.stage_name] = stage
-        for stage in self.stages:
-            if stage.state.status == StageStatus.RUNNING:  # died before the ledger heard of its start
-                self.change(stage, "interrupt")
-                before = StageStatus.CREATED if stage.state.attempts <= 1 else StageStatus.RETRY
-                self.note(stage, (before, now), (stage.state.status, now), "cut short: its process died")
-                touched[stage.stage_name] = stage
-        return list(touched.values())
-
 
 def state_text(state: State, stage_name: str) -> str:
     """Return a state as JSON text that restores to the same class.
@@ -312,10 +278,6 @@ def _restore(task_id: str, stage: BaseStage[Any], text: str) -> State:
 
 def _complaints(error: ValidationError) -> list[str]:
     return [f"{'.'.join(map(str, e['loc'])) or 'state'}: {e['msg']}" for e in error.errors(include_url=False)]
-
-
-def _is_told(stage: BaseStage[Any], started_at: int) -> bool:
-    return any(to_micros(datetime.fromisoformat(entry.begin_ts)) == started_at for entry in stage.state.history)
 
 
 def _index(task_id: str, stages: Sequence[BaseStage[Any]]) -> dict[str, BaseStage[Any]]:

@@ -3,52 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Final, Generic
+from collections.abc import Sequence
+from typing import Any, Generic
 
-from milepost.clock import to_datetime
-from milepost.engine import History, RollbackPlan, Undoable, plan_rollback
-from milepost.errors import (
-    BindError,
-    ConfigurationError,
-    GraphChanged,
-    InvalidTransition,
-    MilepostError,
-    RollbackRefused,
-    RunBusy,
-    StoreConflict,
-    TaskBusy,
-)
-from milepost.graph import Graph, compare_definitions
+from milepost.engine import RollbackPlan
+from milepost.errors import BindError, ConfigurationError, InvalidTransition, RollbackRefused
 from milepost.ledger import Ledger
-from milepost.model import Retry, Run, check_run_id
-from milepost.owner import current_owner, describe_owner
-from milepost.runtime import FinishedRun, cancel_run, is_interrupted
-from milepost.runtime.companion import Companion
-from milepost.runtime.keeper import executing
-from milepost.runtime.landing import describe_error
-from milepost.runtime.lifecycle import new_run, open_ledger, tags_text
+from milepost.model import Retry, check_run_id
+from milepost.runtime import FinishedRun, cancel_run
+from milepost.runtime.lifecycle import open_ledger, tags_text
 from milepost.runtime.outcome import Outputs
-from milepost.runtime.session import RunSession
-from milepost.stages.backward import UNDO, Backward, Marker, undo_graph
+from milepost.stages.backward import UNDO, Marker
 from milepost.stages.book import TaskBook
 from milepost.stages.flow import Call, Drive, Flow, perform, perform_async
-from milepost.stages.forward import Forward, stage_graph
 from milepost.stages.models import CANCELABLE_STATES, STAGE_RESULT, RetryPolicy, StageStatus
 from milepost.stages.stage import BaseStage
-from milepost.stages.state_io import STATE, LedgerStateIO, StateIO
-from milepost.states import RunStatus, StepStatus
-from milepost.store import CheckpointWrite, NewRun, RunEnd, RunWrite
+from milepost.stages.state_io import LedgerStateIO, StateIO
+from milepost.stages.task_run import KIND, TaskRun
+from milepost.states import RunStatus
+from milepost.store import RunEnd, RunWrite
 
 __all__ = ["TaskEngine"]
-
-KIND: Final = "task"  # of the runs that tasks are
-_DIED: Final = ("ProcessDied", "the process that executed this attempt is gone")
-_OF_TASK: Final = ""  # the label of what belongs to the task and to none of its stages
-_ROLLBACK: Final = "rollback"
-_INITIAL: Final = "initial"
-_ROLLED_BACK: Final = "RolledBack"
 
 
 class TaskEngine(Generic[STAGE_RESULT]):
@@ -121,12 +96,18 @@ class TaskEngine(Generic[STAGE_RESULT]):
         self.max_attempts = max_attempts
         self.rollback_on_failure = rollback_on_failure
         self.ledger = open_ledger(ledger)
-        self._retry = Retry(max_attempts - 1, delay, backoff_factor, max_delay)
-        self._workflow = workflow
-        self._target = target
-        self._tags = tags
         io = state_io or LedgerStateIO(self.ledger)
         self._book = TaskBook(self.task_id, stages, self.ledger, io)
+        self._task = TaskRun(
+            self._book,
+            workflow=workflow,
+            target=target,
+            tags=tags,
+            policy=retry_policy,
+            max_attempts=max_attempts,
+            retry=Retry(max_attempts - 1, delay, backoff_factor, max_delay),
+            rolls_back=rollback_on_failure,
+        )
         self._check_names()
         self._bind()
 
@@ -184,9 +165,11 @@ class TaskEngine(Generic[STAGE_RESULT]):
             RunNotFound: The task has not begun.
             StateNotFoundError: The state of a stage is not there.
             StateMismatch: A stored state no longer fits the state class.
+            TaskBusy: This process executes the task: its stages have the states.
         """
         self.ledger.require_run(self.task_id)
-        self._book.load()
+        with self._task.occupied():
+            self._book.load()
 
     # --- running -----------------------------------------------------------------------------
 
@@ -234,9 +217,9 @@ class TaskEngine(Generic[STAGE_RESULT]):
         first = self.stages[0]
         if first.status not in CANCELABLE_STATES:
             raise InvalidTransition(f"Task {self.task_id}", first.status.value, "be cancelled")
-        with self._occupied():
+        with self._task.occupied():
             now = self.ledger.clock.now()
-            self._create(RunEnd(RunStatus.CANCELLED, now, None, "RunCancelled", "cancelled before it began"))
+            self._task.create(RunEnd(RunStatus.CANCELLED, now, None, "RunCancelled", "cancelled before it began"))
         return "cancelled"
 
     def save_checkpoint(self, stage: BaseStage[Any]) -> None:
@@ -281,26 +264,26 @@ class TaskEngine(Generic[STAGE_RESULT]):
     # --- the flows ---------------------------------------------------------------------------
 
     def _run(self) -> Flow[STAGE_RESULT | None]:
-        with self._occupied():
+        with self._task.occupied():
             run = yield Call(lambda: self.ledger.get_run(self.task_id))
             if run is None:
-                yield Call(self._create)
+                yield Call(self._task.create)
                 run = yield Call(lambda: self.ledger.require_run(self.task_id))
             else:
-                yield Call(lambda: self._check(run))
+                yield Call(lambda: self._task.check(run))
                 if run.status == RunStatus.COMPLETED:
                     return self.result
-                run = yield Call(lambda: self._claim(run))
-                marker = yield Call(self._marker)
+                run = yield Call(lambda: self._task.claim(run))
+                marker = yield Call(self._task.marker)
                 if marker is not None:
                     end, cause, _ = yield from self._undo(marker)
                     return self._outcome(end, cause)
-                yield Call(lambda: self._take_up(run))
-            session = yield Call(lambda: self._forward_session(run))
+                yield Call(lambda: self._task.take_up(run))
+            session = yield Call(lambda: self._task.forward_session(run))
             yield Drive(session)
             end, cause = session.end, session.error
             if session.is_handed_on:
-                marker = yield Call(self._marker)
+                marker = yield Call(self._task.marker)
                 end, undo_cause, is_undone = yield from self._undo(marker)
                 cause = cause if is_undone else undo_cause
             return self._outcome(end, cause)
@@ -308,23 +291,19 @@ class TaskEngine(Generic[STAGE_RESULT]):
     def _roll_back(self, to_stage: str | None, *, dry_run: bool, skip_missing: bool) -> Flow[RollbackPlan]:
         if to_stage is not None:
             self._book[to_stage]  # unknown names are refused first
-        if dry_run:
+        with self._task.occupied():
             run = yield Call(lambda: self.ledger.require_run(self.task_id))
-            yield Call(lambda: self._check(run))
-            return self._plan(to_stage, (yield Call(self._marker)))
-        with self._occupied():
-            run = yield Call(lambda: self.ledger.require_run(self.task_id))
-            yield Call(lambda: self._check(run))
-            marker = yield Call(self._marker)
-            plan = self._plan(to_stage, marker)
-            if plan.is_empty and marker is None:
+            yield Call(lambda: self._task.check(run))
+            marker = yield Call(self._task.marker)
+            plan = self._task.plan(to_stage, marker)
+            if dry_run or (plan.is_empty and marker is None):
                 return plan
             if plan.without_undo and marker is None and not skip_missing:
                 raise RollbackRefused(self.task_id, plan.without_undo)
-            run = yield Call(lambda: self._claim(run))
+            run = yield Call(lambda: self._task.claim(run))
             if marker is None:
                 marker = Marker(plan.undo, to_stage)
-                yield Call(lambda: self._begin_rollback(marker))
+                yield Call(lambda: self._task.begin_rollback(marker))
             end, cause, is_undone = yield from self._undo(marker)
             if not is_undone:
                 self._outcome(end, cause)
@@ -336,164 +315,13 @@ class TaskEngine(Generic[STAGE_RESULT]):
         Returns:
             How the run ended, the exception of an undo that failed, and whether everything is undone.
         """
-        companion, session = yield Call(lambda: self._backward_session(marker))
+        companion, session = yield Call(lambda: self._task.backward_session(marker))
         if session is not None:
             yield Drive(session)
             if not session.is_handed_on:
                 return session.end, session.error, False
-        end = yield Call(lambda: self._end_rollback(marker, companion))
+        end = yield Call(lambda: self._task.end_rollback(marker, companion))
         return end, None, True
-
-    # --- what they call ----------------------------------------------------------------------
-
-    @contextmanager
-    def _occupied(self) -> Iterator[None]:
-        """Keep other engines of this process, and of this StateIO, out."""
-        try:
-            with executing(self.ledger, self.task_id), self._book.io.lock(self.task_id):
-                yield
-        except TaskBusy:
-            raise
-        except RunBusy as busy:
-            raise TaskBusy(busy.run_id, busy.owner, busy.until) from None
-
-    def _create(self, end: RunEnd | None = None) -> None:
-        graph = stage_graph(
-            self._workflow, Forward(self._book, self.retry_policy, 1), self.stages, self.retry_policy, self._retry
-        )
-        book = self._book
-        new: NewRun = new_run(
-            self.ledger, graph, {}, kind=KIND, run_id=self.task_id, target=self._target, tags=self._tags
-        )
-        book.lease_epoch = 1
-        initial = book.save_value(_OF_TASK, _INITIAL, book.initial_text())
-        texts = {stage.stage_name: book.text(stage) for stage in self.stages}
-        if end is not None:
-            first = self.stages[0]
-            was = book.change(first, "cancel")
-            book.note(first, (was, end.now), (first.status, end.now), f"canceled: {end.error_message}")
-            texts[first.stage_name] = book.text(first)
-        saves = [initial, *book.saves(texts)]
-        for error in self.ledger.commit_many([new, RunWrite(self.task_id, 1, checkpoints=saves, end=end)]):
-            if error is not None:
-                raise error
-
-    def _check(self, run: Run) -> None:
-        """Refuse what can be refused before the task is claimed, so that a refusal changes nothing; load the states."""
-        if run.kind != KIND:
-            raise ConfigurationError(
-                f"Run {run.run_id} is a run of kind {run.kind!r}, not a task. Give the task another id."
-            )
-        if (
-            run.status == RunStatus.RUNNING
-            and run.lease_owner != current_owner()
-            and not is_interrupted(self.ledger, run)
-        ):
-            raise self._busy(run)
-        stored = None if run.hash is None else self.ledger.store.get_definition(run.hash)
-        offered = self._definition()
-        if stored is not None and stored != offered:
-            changes = compare_definitions(stored, offered)
-            if changes:
-                raise GraphChanged(self.task_id, [change.replace("step ", "stage ", 1) for change in changes])
-        self._book.load()
-
-    def _definition(self) -> str:
-        companion = Forward(self._book, self.retry_policy, 1)
-        return stage_graph(self._workflow, companion, self.stages, self.retry_policy, self._retry).definition
-
-    def _busy(self, run: Run) -> TaskBusy:
-        until = to_datetime(run.lease_until or 0).isoformat(timespec="seconds")
-        return TaskBusy(self.task_id, describe_owner(run.lease_owner or "nobody"), until)
-
-    def _claim(self, run: Run) -> Run:
-        now = self.ledger.clock.now()
-        try:
-            claimed = self.ledger.store.claim_run(
-                run,
-                owner=current_owner(),
-                now=now,
-                lease_until=now + int(self.ledger.lease * 1e6),
-                attempt=run.attempt + (run.finished_at is not None),
-                target=self._target,
-                reason=_DIED,
-            )
-        except StoreConflict:
-            taken = self.ledger.require_run(self.task_id)
-            if taken.status == RunStatus.RUNNING:
-                raise self._busy(taken) from None
-            raise
-        book = self._book
-        book.lease_epoch = claimed.lease_epoch
-        try:
-            # The former owner may have ended a stage between our reading and our claim; it cannot any more.
-            book.load()
-            initial = self.ledger.store.get_checkpoint(self.task_id, _OF_TASK, _INITIAL)
-            if initial is not None:
-                book.set_initial(initial)
-            touched = book.note_crashes(self.ledger.list_steps(self.task_id), now)
-            self._commit(book.saves_of(touched))
-        except MilepostError as error:
-            end = RunEnd(RunStatus.FAILED, self.ledger.clock.now(), None, type(error).__qualname__, str(error))
-            self.ledger.commit(RunWrite(self.task_id, claimed.lease_epoch, end=end))
-            raise
-        return claimed
-
-    def _take_up(self, run: Run) -> None:
-        """Make stages that had failed or were canceled ready to run again, by hand."""
-        book, now = self._book, self.ledger.clock.now()
-        again = [stage for stage in self.stages if stage.status in (StageStatus.ERROR, StageStatus.CANCELED)]
-        for stage in again:
-            was = book.change(stage, "rerun")
-            book.note(stage, (was, now), (stage.status, now), "run again by hand")
-        self._commit(book.saves_of(again))
-
-    def _commit(self, saves: Sequence[CheckpointWrite]) -> None:
-        if saves:
-            self.ledger.commit(RunWrite(self.task_id, self._book.lease_epoch, checkpoints=saves))
-
-    def _forward_session(self, run: Run) -> RunSession:
-        rows = self.ledger.store.list_step_rows(self.task_id)
-        counted = (StepStatus.COMPLETED, StepStatus.FAILED)
-        used = sum(
-            row.label in self._book.by_name and row.status in counted and row.run_attempt >= run.attempt for row in rows
-        )
-        sessions: list[RunSession] = []
-
-        def marker(label: str, error: BaseException) -> CheckpointWrite | None:
-            if not self.rollback_on_failure or sessions[0].stop_reason is not None:
-                return None
-            undo = self._plan(None, None).undo
-            told = (label, *describe_error(error))
-            return self._book.save_value(_OF_TASK, _ROLLBACK, Marker(undo, None, told).to_text()) if undo else None
-
-        forward = Forward(self._book, self.retry_policy, self.max_attempts, used=used, rollback_marker=marker)
-        graph = stage_graph(self._workflow, forward, self.stages, self.retry_policy, self._retry)
-        done = {i: None for i, stage in enumerate(self.stages) if stage.status == StageStatus.COMPLETE}
-        session = self._session(graph, forward, History(done=done, tries=self._tries(run)))
-        sessions.append(session)
-        return session
-
-    def _tries(self, run: Run | None = None) -> dict[str, tuple[int, int]]:
-        """Return for each label its last attempt, and its failures since the task was last begun by hand."""
-        tries: dict[str, tuple[int, int]] = {}
-        for row in self.ledger.store.list_step_rows(self.task_id):
-            last, failures = tries.get(row.label, (0, 0))
-            counts = run is not None and row.status == StepStatus.FAILED and row.run_attempt >= run.attempt
-            tries[row.label] = max(last, row.attempt), failures + counts
-        return tries
-
-    def _session(self, graph: Graph, companion: Companion, history: History) -> RunSession:
-        return RunSession(
-            self.ledger,
-            self.task_id,
-            self._book.lease_epoch,
-            graph,
-            {},
-            history=history,
-            seq=self.ledger.store.max_seq(self.task_id),
-            companion=companion,
-        )
 
     def _outcome(self, end: RunEnd, cause: BaseException | None) -> STAGE_RESULT | None:
         if end.status == RunStatus.COMPLETED:
@@ -502,59 +330,3 @@ class TaskEngine(Generic[STAGE_RESULT]):
             self.ledger, self.task_id, end, Outputs(self.ledger, self.task_id, (), {}, lambda: ()), cause
         ).result()
         return None
-
-    # --- of a rollback -----------------------------------------------------------------------
-
-    def _marker(self) -> Marker | None:
-        return Marker.from_text(self.ledger.store.get_checkpoint(self.task_id, _OF_TASK, _ROLLBACK))
-
-    def _plan(self, to_stage: str | None, marker: Marker | None) -> RollbackPlan:
-        if marker is not None:
-            to_stage = marker.to_stage
-        elif to_stage is not None and self.stage(to_stage).status != StageStatus.COMPLETE:
-            status = self.stage(to_stage).status.value
-            raise InvalidTransition(f"Stage {to_stage!r} of task {self.task_id}", status, "be rolled back to")
-        steps = [
-            Undoable(stage.stage_name, stage.status == StageStatus.COMPLETE, _is_begun(stage), has_undo=stage.has_undo)
-            for stage in self.stages
-        ]
-        return plan_rollback(steps, to_stage)
-
-    def _begin_rollback(self, marker: Marker) -> None:
-        self._commit([self._book.save_value(_OF_TASK, _ROLLBACK, marker.to_text())])
-
-    def _backward_session(self, marker: Marker) -> tuple[Backward, RunSession | None]:
-        saved: dict[str, list[str]] = {}
-        for checkpoint in self.ledger.list_checkpoints(self.task_id):
-            if checkpoint.name != STATE and checkpoint.label != _OF_TASK:
-                saved.setdefault(checkpoint.label, []).append(checkpoint.name)
-        companion = Backward(self._book, marker.to_stage, saved)
-        left = [self._book[name] for name in marker.stages if self._book[name].status == StageStatus.COMPLETE]
-        if not left:
-            return companion, None
-        graph = undo_graph(self._workflow, companion, left)
-        return companion, self._session(graph, companion, History(tries=self._tries()))
-
-    def _end_rollback(self, marker: Marker, companion: Backward) -> RunEnd:
-        """End the run of a task that is rolled back; what had begun and not completed is reset by the same commit."""
-        book, now = self._book, self.ledger.clock.now()
-        saves: list[CheckpointWrite] = [book.save_value(_OF_TASK, _ROLLBACK, "null")]
-        for name in self._plan(None, marker).reset:
-            stage = book[name]
-            was, attempt = stage.status, stage.attempts
-            if was != StageStatus.CREATED:
-                book.change(stage, "reset")
-            book.forget(stage, marker.to_stage)
-            book.note(stage, (was, now), (stage.status, now), "reset: the task was rolled back", attempt)
-            saves += [*book.saves_of([stage]), *companion.forgotten(name)]
-        if marker.error is None:
-            until = f"to stage {marker.to_stage!r}" if marker.to_stage else "all its stages"
-            end = RunEnd(RunStatus.CANCELLED, now, None, _ROLLED_BACK, f"rolled back {until}")
-        else:
-            end = RunEnd(RunStatus.FAILED, now, *marker.error)
-        self.ledger.commit(RunWrite(self.task_id, book.lease_epoch, checkpoints=saves, end=end))
-        return end
-
-
-def _is_begun(stage: BaseStage[Any]) -> bool:
-    return stage.status != StageStatus.CREATED or stage.attempts > 0
