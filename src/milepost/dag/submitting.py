@@ -148,8 +148,7 @@ class Submitting:
         self, inputs: list[Mapping[str, Any]], ledger: LedgerLike, options: SubmitOptions, conn: Any
     ) -> list[RunHandle]:
         built = self._build()
+        values = [built.validate(given, self.name) for given in inputs]  # before a ledger is made for nothing
         opened = open_ledger(ledger)
-        tasks = [
-            new_task(opened, built.graph, built.validate(given, self.name), self.kind, options) for given in inputs
-        ]
+        tasks = [new_task(opened, built.graph, given, self.kind, options) for given in values]
         return submit_tasks(opened, tasks, conn=conn)

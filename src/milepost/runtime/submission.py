@@ -79,6 +79,8 @@ class SubmitOptions:
             raise ConfigurationError(f"max_attempts must be a whole number of 1 or more, not {attempts!r}.")
         if self.idempotency_key is not None and not (isinstance(self.idempotency_key, str) and self.idempotency_key):
             raise ConfigurationError(f"idempotency_key must be a text that is not empty, not {self.idempotency_key!r}.")
+        if self.run_id is not None:
+            check_run_id(self.run_id)
 
     @property
     def delay_seconds(self) -> float:
@@ -109,7 +111,7 @@ def new_task(ledger: Ledger, graph: Graph, inputs: Mapping[str, Any], kind: str,
     """
     now = ledger.clock.now()
     return NewTask(
-        run_id=new_run_id(now) if options.run_id is None else check_run_id(options.run_id),
+        run_id=options.run_id or new_run_id(now),
         workflow=graph.name,
         kind=kind,
         queue=options.queue,
