@@ -20,6 +20,7 @@ from milepost.cli.graph import graph
 from milepost.cli.migrate import migrate
 from milepost.cli.queues import queues
 from milepost.cli.resume import resume
+from milepost.cli.rollback import rollback
 from milepost.cli.run import run
 from milepost.cli.runs import runs
 from milepost.cli.schedule import schedules
@@ -99,7 +100,7 @@ def start(
 
 
 _COMMANDS: Final[tuple[Callable[..., None], ...]] = (
-    *(run, submit, worker, resume, runs, show, why, cancel, emit, workers),
+    *(run, submit, worker, resume, runs, show, why, cancel, rollback, emit, workers),
     *(graph, gc, doctor, migrate, demo),
 )
 for _command in _COMMANDS:

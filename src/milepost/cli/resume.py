@@ -59,6 +59,7 @@ def _resume_one(opened: Ledger, run: Run, target: str | None, ledger: str | None
     from milepost.cli.console import command
     from milepost.cli.execution import execute
     from milepost.cli.target import load_target
+    from milepost.cli.tasks import TASK, load_engine
     from milepost.errors import ConfigurationError, InvalidTransition
     from milepost.states import RunStatus
 
@@ -66,6 +67,9 @@ def _resume_one(opened: Ledger, run: Run, target: str | None, ledger: str | None
         # Said before the target is loaded: whether that can be found does not matter any more.
         look = f"Look at it: `{command('show', run.run_id)}`."
         raise InvalidTransition(f"Run {run.run_id}", "completed", "be resumed", look)
+    if run.kind == TASK:
+        engine = load_engine(opened, run, target)
+        return execute(engine.finish, ledger=ledger, verb="Resuming task")
     place = target if target is not None else opened.get_payload(run.run_id).target
     if place is None:
         raise ConfigurationError(

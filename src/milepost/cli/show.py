@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from milepost.cli.options import AsJson, LedgerUrl, RunName
+from milepost.cli.tasks import TASK
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -64,6 +65,7 @@ def _print_document(opened: Ledger, run: Run, *, every: bool) -> None:
         run_document,
         wait_document,
     )
+    from milepost.cli.tasks import stage_documents
     from milepost.draw import picture_of_run
     from milepost.runtime import is_interrupted
 
@@ -83,6 +85,7 @@ def _print_document(opened: Ledger, run: Run, *, every: bool) -> None:
             "waits": [wait_document(wait) for wait in opened.list_waits(run.run_id)],
             "steps": [node_document(node, with_elements=every) for node in picture.nodes],
             "edges": edge_documents(picture),
+            **({"stages": stage_documents(opened, run)} if run.kind == TASK else {}),
         }
     )
 
@@ -101,12 +104,26 @@ def _show_run(opened: Ledger, run: Run, words: list[str], *, every: bool) -> Non
     out.print()
     is_open = run.status == RunStatus.RUNNING and not is_dead
     print_columns(row for node in picture.nodes for row in _tree(node, every=every, is_open=is_open))
+    if run.kind == TASK:
+        _show_stages(opened, run)
     width = min(out.width, 100)
     rows = timeline_rows(picture, now=opened.clock.now(), width=width, limit=_TIMELINE_ROWS, is_ascii=not is_unicode())
     if rows:
         out.print()
     for row in rows:
         out.print(_coloured(row), soft_wrap=True)
+
+
+def _show_stages(opened: Ledger, run: Run) -> None:
+    from milepost.cli.console import print_columns
+    from milepost.cli.tasks import history_rows, stage_documents, stage_rows
+
+    documents = stage_documents(opened, run)
+    if documents:  # else their states are in files
+        print()
+        print_columns(stage_rows(documents), ["stage", "status", "attempts", "last"])
+        print()
+        print_columns(history_rows(documents), ["history", "stage", "change", "attempt", "took", "message"])
 
 
 def _heading(opened: Ledger, run: Run, picture: Picture, words: list[str], *, is_dead: bool) -> Iterator[Text]:

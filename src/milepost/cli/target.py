@@ -28,7 +28,7 @@ from milepost.dag import Dag
 from milepost.errors import ConfigurationError, TargetNotFound, did_you_mean
 from milepost.values import alias_main
 
-__all__ = ["Target", "is_target", "load_target", "load_targets"]
+__all__ = ["Target", "import_target", "is_target", "load_target", "load_targets"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +72,33 @@ def load_targets(text: str) -> list[Target]:
 
 
 def _load(text: str, find: Callable[[ModuleType, str, str], list[tuple[Dag, str]]]) -> list[Target]:
+    # What the user's module prints must not get between the lines, or into the JSON, on stdout.
+    with contextlib.redirect_stdout(sys.stderr):
+        module, name, place, lasting = import_target(text)
+        found = find(module, name, place)
+    return [Target(dag, f"{lasting}:{key}") for dag, key in found]
+
+
+def import_target(text: str) -> tuple[ModuleType, str, str, str]:
+    """Import what a target names.
+
+    Returns:
+        The module, the name in it (empty where none is given), the place as it was written, and as it is
+        found from any folder.
+
+    Raises:
+        TargetNotFound: There is no such file or module.
+        ConfigurationError: The module cannot be imported.
+    """
     place, colon, name = text.rpartition(":")
     if not colon or (os.name == "nt" and len(place) == 1):
         place, name = text, ""
     if not place:
         raise ConfigurationError(f"{text!r} is not a target. Write pkg.mod:dag or file.py:dag.")
     is_file = place.endswith(".py") or os.sep in place or os.path.isfile(place)
-    # What the user's module prints must not get between the lines, or into the JSON, on stdout.
-    with contextlib.redirect_stdout(sys.stderr):
-        module = _import_file(place) if is_file else _import_module(place)
-        alias_main(module.__name__)
-        found = find(module, name, place)
-    return [Target(dag, f"{_lasting(module, place, is_file=is_file)}:{key}") for dag, key in found]
+    module = _import_file(place) if is_file else _import_module(place)
+    alias_main(module.__name__)
+    return module, name, place, _lasting(module, place, is_file=is_file)
 
 
 # --- importing -----------------------------------------------------------------------------------

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Generic
 
 from milepost.engine import RollbackPlan
 from milepost.errors import BindError, ConfigurationError, InvalidTransition, RollbackRefused
 from milepost.ledger import Ledger
 from milepost.model import Retry, check_run_id
-from milepost.runtime import FinishedRun, cancel_run
+from milepost.runtime import FinishedRun, Progress, cancel_run
 from milepost.runtime.lifecycle import open_ledger, tags_text
 from milepost.runtime.outcome import Outputs
 from milepost.stages.backward import UNDO, Marker
@@ -187,11 +187,19 @@ class TaskEngine(Generic[STAGE_RESULT]):
             StateMismatch: A stored state no longer fits the state class.
             KeyboardInterrupt: Recorded as a cancel, then raised again.
         """
-        return perform(self._run())
+        return self._result(perform(self._run()))
 
     async def run_async(self) -> STAGE_RESULT | None:
         """Do what :meth:`run` does, on the running event loop."""
-        return await perform_async(self._run())
+        return self._result(await perform_async(self._run()))
+
+    def finish(self, on_start: Callable[[Progress], None] | None = None) -> FinishedRun:
+        """Do what :meth:`run` does, and return how the run ended instead of raising it.
+
+        Args:
+            on_start: Called with what shows the progress, when the stages begin and when a rollback does.
+        """
+        return perform(self._run(on_start))
 
     def resume(self) -> STAGE_RESULT | None:
         """Go on with a task that began before: :meth:`run`, but never a new task.
@@ -263,7 +271,7 @@ class TaskEngine(Generic[STAGE_RESULT]):
 
     # --- the flows ---------------------------------------------------------------------------
 
-    def _run(self) -> Flow[STAGE_RESULT | None]:
+    def _run(self, on_start: Callable[[Progress], None] | None = None) -> Flow[FinishedRun]:
         with self._task.occupied():
             run = yield Call(lambda: self.ledger.get_run(self.task_id))
             if run is None:
@@ -272,21 +280,23 @@ class TaskEngine(Generic[STAGE_RESULT]):
             else:
                 yield Call(lambda: self._task.check(run))
                 if run.status == RunStatus.COMPLETED:
-                    return self.result
+                    return self._finished(RunEnd(run.status, run.finished_at))
                 run = yield Call(lambda: self._task.claim(run))
                 marker = yield Call(self._task.marker)
                 if marker is not None:
-                    end, cause, _ = yield from self._undo(marker)
-                    return self._outcome(end, cause)
+                    end, cause, _ = yield from self._undo(marker, on_start)
+                    return self._finished(end, cause)
                 yield Call(lambda: self._task.take_up(run))
             session = yield Call(lambda: self._task.forward_session(run))
+            if on_start is not None:
+                on_start(session.progress)
             yield Drive(session)
             end, cause = session.end, session.error
             if session.is_handed_on:
                 marker = yield Call(self._task.marker)
-                end, undo_cause, is_undone = yield from self._undo(marker)
+                end, undo_cause, is_undone = yield from self._undo(marker, on_start)
                 cause = cause if is_undone else undo_cause
-            return self._outcome(end, cause)
+            return self._finished(end, cause)
 
     def _roll_back(self, to_stage: str | None, *, dry_run: bool, skip_missing: bool) -> Flow[RollbackPlan]:
         if to_stage is not None:
@@ -306,10 +316,12 @@ class TaskEngine(Generic[STAGE_RESULT]):
                 yield Call(lambda: self._task.begin_rollback(marker))
             end, cause, is_undone = yield from self._undo(marker)
             if not is_undone:
-                self._outcome(end, cause)
+                self._finished(end, cause).result()
             return plan
 
-    def _undo(self, marker: Marker) -> Flow[tuple[RunEnd, BaseException | None, bool]]:
+    def _undo(
+        self, marker: Marker, on_start: Callable[[Progress], None] | None = None
+    ) -> Flow[tuple[RunEnd, BaseException | None, bool]]:
         """Undo what is left of a rollback.
 
         Returns:
@@ -317,16 +329,18 @@ class TaskEngine(Generic[STAGE_RESULT]):
         """
         companion, session = yield Call(lambda: self._task.backward_session(marker))
         if session is not None:
+            if on_start is not None:
+                on_start(session.progress)
             yield Drive(session)
             if not session.is_handed_on:
                 return session.end, session.error, False
         end = yield Call(lambda: self._task.end_rollback(marker, companion))
         return end, None, True
 
-    def _outcome(self, end: RunEnd, cause: BaseException | None) -> STAGE_RESULT | None:
-        if end.status == RunStatus.COMPLETED:
-            return self.result
-        FinishedRun(
-            self.ledger, self.task_id, end, Outputs(self.ledger, self.task_id, (), {}, lambda: ()), cause
-        ).result()
-        return None
+    def _finished(self, end: RunEnd, cause: BaseException | None = None) -> FinishedRun:
+        outputs = Outputs(self.ledger, self.task_id, (), {}, lambda: ())
+        return FinishedRun(self.ledger, self.task_id, end, outputs, cause)
+
+    def _result(self, finished: FinishedRun) -> STAGE_RESULT | None:
+        finished.result()  # raises what the run ended with
+        return self.result
