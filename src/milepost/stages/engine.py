@@ -339,8 +339,17 @@ class TaskEngine(Generic[STAGE_RESULT]):
 
     def _finished(self, end: RunEnd, cause: BaseException | None = None) -> FinishedRun:
         outputs = Outputs(self.ledger, self.task_id, (), {}, lambda: ())
-        return FinishedRun(self.ledger, self.task_id, end, outputs, cause)
+        return _FinishedTask(self.ledger, self.task_id, end, outputs, cause)
 
     def _result(self, finished: FinishedRun) -> STAGE_RESULT | None:
         finished.result()  # raises what the run ended with
         return self.result
+
+
+class _FinishedTask(FinishedRun):
+    """A task's run that has ended; knows what goes on with a task."""
+
+    def _again(self) -> str:
+        if self.ledger.url == ":memory:" or self.ledger.get_payload(self.run_id).target is None:
+            return f"TaskEngine({self.run_id!r}, ...).run()"
+        return super()._again()
