@@ -7,7 +7,7 @@ from datetime import datetime
 from itertools import islice, takewhile
 from typing import Final
 
-from milepost.clock import Clock, to_datetime, to_micros
+from milepost.clock import Clock, SystemClock, to_datetime, to_micros
 from milepost.engine.ticks import moment_of, next_tick, rule_ticks
 from milepost.errors import ConfigurationError, ScheduleNotFound
 from milepost.ledger.tick_tasks import tick_tasks, trigger_task
@@ -81,7 +81,7 @@ class Scheduling:
             [0, 0, 0]
         """
         schedule = self.require_schedule(name)
-        first = resumed_at(schedule, self.clock.now())
+        first = resumed_at(schedule, self.schedule_now())
         ticks = [] if first is None else [first, *islice(rule_ticks(schedule, first), max(0, n - 1))]
         return [moment_of(schedule, tick) for tick in ticks[:n]]
 
@@ -93,6 +93,16 @@ class Scheduling:
         """
         return self.store.last_run_of(self.require_schedule(name).creator)
 
+    def schedule_now(self) -> int:
+        """Return the time that schedules go by, in microseconds since 1970.
+
+        It is the server's clock where the ledger has a server, so that a machine whose own clock is wrong
+        fires no tick before its time and skips none; a clock that was handed in goes before it.
+        """
+        now = self.clock.now()
+        is_own = self.store.is_shared and isinstance(self.clock, SystemClock)
+        return self.store.read_clock(now) if is_own else now
+
     # --- pausing -----------------------------------------------------------------------------
 
     def pause_schedule(self, name: str) -> Schedule:
@@ -102,7 +112,7 @@ class Scheduling:
             ScheduleNotFound: There is none of this name.
         """
         self.require_schedule(name)
-        self.store.pause_schedule(name, self.clock.now())
+        self.store.pause_schedule(name, self.schedule_now())
         return self.require_schedule(name)
 
     def resume_schedule(self, name: str) -> Schedule:
@@ -114,7 +124,7 @@ class Scheduling:
             ScheduleNotFound: There is none of this name.
         """
         schedule = self.require_schedule(name)
-        self.store.resume_schedule(name, resumed_at(schedule, self.clock.now()))
+        self.store.resume_schedule(name, resumed_at(schedule, self.schedule_now()))
         return self.require_schedule(name)
 
     def remove_schedule(self, name: str) -> None:
@@ -147,7 +157,7 @@ class Scheduling:
             >>> run.workflow, run.created_by
             ('greet', 'schedule:hourly')
         """
-        task = trigger_task(self.require_schedule(name), self.clock.now())
+        task = trigger_task(self.require_schedule(name), self.schedule_now())
         outcome = self.store.submit_tasks([task])[0]
         run = self.store.get_run(outcome.run_id)
         assert run is not None
@@ -186,7 +196,7 @@ class Scheduling:
         ticks = iter(self._past_ticks(schedule, start, end))
         now = 0
         while batch := list(islice(ticks, _BATCH)):
-            now = max(self.clock.now(), now + _BATCH)  # the ids of one batch sort before those of the next
+            now = max(self.schedule_now(), now + _BATCH)  # the ids of one batch sort before those of the next
             tasks = tick_tasks(schedule, batch, now)
             outcomes = self.store.submit_tasks(tasks)
             runs += [
@@ -210,7 +220,7 @@ class Scheduling:
             raise ConfigurationError(
                 f"A backfill ends after it starts: {start.isoformat()} to {end.isoformat()} is empty."
             )
-        now = self.clock.now()
+        now = self.schedule_now()
         if last > now:
             raise ConfigurationError(
                 f"A backfill is of the past, and {end.isoformat()} has not come: what comes is the schedule's own. "

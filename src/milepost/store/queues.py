@@ -183,6 +183,10 @@ class Schedules(Protocol):
         """Return schedules whose next tick has come, the earliest first; ``after``: the last one of the page before."""
         ...
 
+    def read_clock(self, now: int) -> int:
+        """Return the time of the database's clock, or ``now`` where the database is this machine's own file."""
+        ...
+
     def next_schedule_at(self) -> int | None:
         """Return when the earliest tick of all schedules is, or None."""
         ...

@@ -54,6 +54,10 @@ class SchedulingVerbs(QueueVerbs):
         page = {"after_at": after.next_at, "after_name": after.name} if after is not None else {}
         return [_schedule(row) for row in self._rows("list_due_schedules", now=now, limit=limit, **page)]
 
+    def read_clock(self, now: int) -> int:
+        """Return the time of the database's clock, or ``now`` where the database is this machine's own file."""
+        return int(self._rows("read_clock", now=now)[0][0])
+
     def next_schedule_at(self) -> int | None:
         """Return when the earliest tick of all schedules is, or None."""
         tick = self._rows("next_schedule_at")[0][0]

@@ -24,6 +24,10 @@ WHERE paused_at IS NULL AND next_at IS NOT NULL AND next_at <= :now
     AND (next_at, name) > (:after_at, :after_name)            -- if :after_name
 ORDER BY next_at, name LIMIT :limit;
 
+-- name: read_clock -> one
+-- The time that all who share the ledger agree on: machines whose clocks differ fire no tick early.
+SELECT {lease_now};
+
 -- name: next_schedule_at -> one
 SELECT MIN(next_at) FROM schedules WHERE paused_at IS NULL AND next_at IS NOT NULL;
 
