@@ -14,15 +14,14 @@ _LOG: Final = logging.getLogger("milepost")
 _LONGEST: Final = 2000  # columns of one line
 
 
-def log_to_stderr(worker_id: str | None) -> logging.Logger:
-    """Let what Milepost logs appear on stderr, and return the logger of workers.
+def log_to_stderr(worker_id: str | None) -> None:
+    """Let what Milepost logs appear on stderr.
 
     Where the user's own module has set logging up, the lines go where that says.
 
     Args:
         worker_id: Begins each line, where several workers share a terminal.
     """
-    log = logging.getLogger("milepost.worker")
     if _LOG.level == logging.NOTSET:
         _LOG.setLevel(logging.INFO)
     if not (logging.getLogger().handlers or _LOG.handlers):
@@ -30,7 +29,6 @@ def log_to_stderr(worker_id: str | None) -> logging.Logger:
         handler.setFormatter(_Lines(f"%(asctime)s {f'[{worker_id}] ' if worker_id else ''}%(message)s", "%H:%M:%S"))
         _LOG.addHandler(handler)
         _LOG.propagate = False
-    return log
 
 
 class _Lines(logging.Formatter):

@@ -64,9 +64,12 @@ def load_targets(text: str) -> list[Target]:
     """
 
     def find(module: ModuleType, name: str, place: str) -> list[tuple[Dag, str]]:
-        # Of several names for one Dag, the first that the module gave it.
-        distinct = {id(dag): (dag, key) for key, dag in reversed(_dags_of(module).items())}
-        return list(reversed(distinct.values())) if distinct and not name else [_find_dag(module, name, place)]
+        if name:
+            return [_find_dag(module, name, place)]
+        distinct: dict[int, tuple[Dag, str]] = {}
+        for key, dag in _dags_of(module).items():
+            distinct.setdefault(id(dag), (dag, key))  # of several names for one Dag, the first
+        return list(distinct.values()) or [_find_dag(module, name, place)]
 
     return _load(text, find)
 

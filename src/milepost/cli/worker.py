@@ -89,13 +89,10 @@ def _work(dags: list[Dag], name: str, ledger: str | None, options: dict[str, Any
     from milepost.runtime import Worker
 
     made = Worker(dags, ledger=ledger, worker_id=name, **options)
-    log = log_to_stderr(name if is_supervised else None)
-    knows = ", ".join(repr(dag.name) for dag in dags)
-    log.info("worker %s takes %s from %s, %d at once", name, knows, ", ".join(made.queues), made.concurrency)
+    log_to_stderr(name if is_supervised else None)
     if is_supervised:
         _watch_supervisor(made.stop)
     made.run()
-    log.info("worker %s has stopped", name)
 
 
 def _watch_supervisor(stop: Any) -> None:
@@ -114,8 +111,8 @@ def _supervise(
     dags: list[Dag], targets: list[str], name: str, ledger: str | None, processes: int, options: dict[str, Any]
 ) -> int:
     import os
-    import sys
 
+    from milepost.cli.console import own_words
     from milepost.cli.logs import log_to_stderr
     from milepost.cli.supervisor import Supervisor
     from milepost.ledger import ENVIRONMENT
@@ -124,7 +121,7 @@ def _supervise(
     # Made and let go: what cannot work is said once, here, and not by each process for ever.
     url = Worker(dags, ledger=ledger, worker_id=name, **options).ledger.full_url
     log_to_stderr(None)
-    line = [sys.executable, "-m", "milepost.cli", "worker", *targets, "--supervised"]
+    line = [*own_words(), "worker", *targets, "--supervised"]
     for queue in options["queues"]:
         line += ["--queue", queue]
     line += ["--concurrency", str(options["concurrency"]), "--drain", str(options["drain"])]

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import Final
 
 from milepost.model import Run
 from milepost.states import RunStatus
 from milepost.store import RunEnd
 
-__all__ = ["tell_claimed", "tell_end"]
+__all__ = ["tell_claimed", "tell_end", "tell_started"]
 
 _LOG: Final = logging.getLogger("milepost.worker")
+
+
+def tell_started(worker_id: str, workflows: Iterable[str], queues: Iterable[str], concurrency: int) -> None:
+    """Say what a worker takes from where."""
+    known = ", ".join(map(repr, sorted(workflows)))
+    _LOG.info("worker %s takes %s from %s, %d at once", worker_id, known, ", ".join(queues), concurrency)
 
 
 def tell_claimed(run: Run) -> None:

@@ -20,7 +20,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from milepost.errors import ConfigurationError, GraphChanged, MilepostError, StoreError, WorkerExists
 from milepost.graph import Graph
@@ -33,9 +33,10 @@ from milepost.runtime.claims import claimed_session
 from milepost.runtime.heartbeat import HeartbeatProcess
 from milepost.runtime.keeper import executing, is_executing_here
 from milepost.runtime.lifecycle import open_ledger
+from milepost.runtime.listener import Listener
 from milepost.runtime.maintenance import Maintenance
 from milepost.runtime.threads import BodyThreads
-from milepost.runtime.told import tell_claimed, tell_end
+from milepost.runtime.told import tell_claimed, tell_end, tell_started
 from milepost.store import ClaimedTask
 
 __all__ = ["Worker", "Workflow", "new_worker_id"]
@@ -148,16 +149,27 @@ class Worker:
         """Do what :meth:`run` does on the running event loop; return how many runs were executed."""
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
-        await asyncio.to_thread(self._register)
+        restore = self._take_signals()  # first of all: whoever is entered as a worker ends as one
+        try:
+            await asyncio.to_thread(self._register)
+            tell_started(self.worker_id, self._graphs, self.queues, self.concurrency)
+            try:
+                await self._execute_all(until_idle=until_idle)
+            finally:
+                await asyncio.to_thread(self._unregister)
+            _LOG.info("worker %s has stopped", self.worker_id)
+        finally:
+            restore()
+        return self._executed
+
+    async def _execute_all(self, *, until_idle: bool) -> None:
         helper = await asyncio.to_thread(self._start_helper)
         background = [asyncio.create_task(self._beat()), asyncio.create_task(self._maintain())]
-        listener = _Listener(self.ledger, self._wake_from_thread)
-        restore = self._take_signals()
+        listener = Listener(self.ledger, self._wake_from_thread)
         try:
             await self._work(until_idle=until_idle)
             await self._finish()
         finally:
-            restore()
             listener.close()
             for task in background:
                 task.cancel()
@@ -165,8 +177,6 @@ class Worker:
             if helper is not None:
                 await asyncio.to_thread(helper.close)
             self._threads.close()
-            await asyncio.to_thread(self._unregister)
-        return self._executed
 
     def stop(self) -> None:
         """Ask the worker to stop, from any thread: the first time it drains, the second time it stops now."""
@@ -397,28 +407,3 @@ def _graphs(workflows: Iterable[Workflow]) -> Mapping[str, Graph]:
             raise ConfigurationError(f"Two workflows are named {workflow.name!r}. Give one of them another name.")
         graphs[workflow.name] = workflow.build()
     return graphs
-
-
-class _Listener:
-    """A thread that waits for news of the ledger's queues and passes them on."""
-
-    def __init__(self, ledger: Ledger, tell: Callable[[], None]) -> None:
-        self._is_open = True
-        self._ledger = ledger
-        self._tell = tell
-        self._thread = threading.Thread(target=self._listen, name="milepost-listener", daemon=True)
-        self._thread.start()
-
-    def _listen(self) -> None:
-        news: Any = None
-        while self._is_open:
-            try:
-                news = self._ledger.store.await_news(news, timeout=0.5)
-            except StoreError:
-                threading.Event().wait(0.5)  # out of reach: the worker's own poll goes on
-                continue
-            self._tell()
-
-    def close(self) -> None:
-        self._is_open = False
-        self._thread.join()
