@@ -19,32 +19,29 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
 from typing import Any, Final
 
-from milepost.clock import to_micros
 from milepost.engine import Call, Execution, History, MapMark
 from milepost.errors import (
     AtMostOnceInterrupted,
-    ConfigurationError,
     EventTimedOut,
     LeaseLost,
     MilepostError,
     StepCancelled,
     ValueNotStorable,
 )
-from milepost.graph import ELEMENT_MARK, Graph
+from milepost.graph import Graph
 from milepost.ledger import Ledger
-from milepost.model import StepKind, Storage, Wait, progress_text
-from milepost.names import DEFAULT_QUEUE, check_event
+from milepost.model import Wait, progress_text
 from milepost.runtime.companion import Companion
 from milepost.runtime.flight import Flight
 from milepost.runtime.landing import describe_error, take_value
 from milepost.runtime.progress import Progress
 from milepost.runtime.riding import Riding, Waiting
+from milepost.runtime.rows import Rows
 from milepost.states import RunStatus, StepStatus
-from milepost.store import CheckpointWrite, EdgeWrite, NewWait, ProgressWrite, RunEnd, RunWrite, StepWrite
-from milepost.values import decode, encode
+from milepost.store import CheckpointWrite, EdgeWrite, ProgressWrite, RunEnd, RunWrite, StepWrite
+from milepost.values import decode
 
 __all__ = ["RIDING_LIMIT", "RunSession"]
 
@@ -111,6 +108,7 @@ class RunSession:
         self._now = ledger.clock.now
         self._open: dict[str, Flight] = {}
         self._riding = Riding()
+        self._rows = Rows(run_id, lease_epoch, graph)
         self._map_seq: dict[int, tuple[int, int]] = {}
         if history is not None:
             self._show_history(history)
@@ -142,23 +140,7 @@ class RunSession:
     def start_write(self, flight: Flight) -> RunWrite:
         """Return the write that makes a start durable before the body runs."""
         flight.is_written = True
-        return RunWrite(self.run_id, self.lease_epoch, starts=(self._start_row(flight),))
-
-    def new_wait(self, flight: Flight) -> NewWait:
-        """Return the write that registers what a flight waits for."""
-        node = flight.call.node
-        asked = self.execution.arguments(flight.call)
-        flight.is_written = True  # its one row comes with its end: until then the wait's own row tells
-        now = self._now()
-        scope = event = wake_at = None
-        if node.wait == "sleep":
-            wake_at = _moment(asked["duration"], now, node.label)
-        else:
-            scope, event = asked.get("scope", DEFAULT_QUEUE), check_event(asked["event"])
-            timeout = asked.get("timeout")
-            wake_at = None if timeout is None else _moment(timeout, now, node.label)
-        assert node.wait is not None
-        return NewWait(self.run_id, self.lease_epoch, node.label, node.wait, scope, event, wake_at)
+        return RunWrite(self.run_id, self.lease_epoch, starts=(self._rows.start(flight),))
 
     def end_wait(self, flight: Flight, wait: Wait) -> None:
         """Take what a wait ended with: an event's payload, nothing for a sleep, or the time that ran out."""
@@ -304,7 +286,7 @@ class RunSession:
         for flight in list(self._open.values()):
             if not flight.is_written and flight.started_at <= limit:
                 flight.is_written = True
-                starts.append(self._start_row(flight))
+                starts.append(self._rows.start(flight))
             if flight.is_written and flight.progress is not flight.progress_sent and flight.progress is not None:
                 flight.progress_sent = flight.progress
                 done, total, message = flight.progress
@@ -340,7 +322,7 @@ class RunSession:
         execution.halt()
         now = self._now()
         # All of them, also those the keeper says it wrote: its commit may still be under way.
-        starts = [self._start_row(flight) for flight in self._open.values()]
+        starts = [self._rows.start(flight) for flight in self._open.values()]
         saves = () if self._companion is None else self._companion.stopped(self.open_flights, message)
         for flight in self._open.values():
             flight.is_abandoned = True
@@ -411,66 +393,9 @@ class RunSession:
 
     # --- rows --------------------------------------------------------------------------------
 
-    def _start_row(self, flight: Flight) -> StepWrite:
-        call = flight.call
-        node = call.node
-        return StepWrite(
-            self.run_id,
-            call.label,
-            flight.attempt,
-            flight.seq,
-            self.lease_epoch,
-            _kind_of(call),
-            None if call.map is None else node.label,
-            _RUNNING,
-            self._input_text(call),
-            None,
-            Storage.NONE if node.transient else Storage.INLINE,
-            None,
-            None,
-            None,
-            None,
-            None,
-            flight.started_at,
-            None,
-        )
-
     def _end_row(self, flight: Flight, status: str) -> StepWrite:
-        call = flight.call
-        node = call.node
-        is_element = call.map is not None
         error = flight.error
-        if error is None:
-            error_type = message = trace = None
-        else:
-            error_type, message, trace = describe_error(error)
-            if self._is_cancelled(error):
-                status = _CANCELLED
-        return StepWrite(
-            self.run_id,
-            call.label,
-            flight.attempt,
-            flight.seq,
-            self.lease_epoch,
-            _kind_of(call),
-            node.label if is_element else None,
-            status,
-            self._input_text(call),
-            flight.text,
-            Storage.NONE if node.transient else Storage.INLINE,
-            flight.hash,
-            error_type,
-            message,
-            trace,
-            None,
-            flight.started_at,
-            flight.finished_at,
-        )
-
-    def _input_text(self, call: Call) -> str:
-        if call.map is None:
-            return self.graph.input_texts[call.node.index]
-        return self.graph.element_texts[call.node.index].replace(ELEMENT_MARK, str(call.position), 1)
+        return self._rows.end(flight, status if error is None or not self._is_cancelled(error) else _CANCELLED)
 
     def _take_marks(self, rows: list[StepWrite], edges: list[EdgeWrite]) -> bool:
         """Turn what maps did into rows; return whether all of it may ride with a later commit."""
@@ -490,9 +415,9 @@ class RunSession:
         index = mark.node.index
         now = self._now()
         shown = self.progress.node(index)
-        error_type = message = trace = None
+        finished_at: int | None = now
         if mark.verb == "complete":
-            status, finished_at = _COMPLETED, now
+            status = _COMPLETED
             shown.status, shown.finished_at = StepStatus.COMPLETED, now
         elif mark.verb == "start":
             status, finished_at = _RUNNING, None
@@ -500,34 +425,13 @@ class RunSession:
             shown.started_at = shown.started_at or now
         else:
             assert mark.error is not None
-            status, finished_at = (_CANCELLED if self._is_cancelled(mark.error) else _FAILED), now
-            error_type, message, trace = describe_error(mark.error)
+            status = _CANCELLED if self._is_cancelled(mark.error) else _FAILED
             if status == _FAILED:
                 self._note_failure(mark.error, shown, now, elements=0)  # the element that failed is counted
         if index not in self._map_seq:
             self._seq += 1
             self._map_seq[index] = (self._seq, now)
-        seq, started_at = self._map_seq[index]
-        return StepWrite(
-            self.run_id,
-            mark.node.label,
-            mark.attempt,
-            seq,
-            self.lease_epoch,
-            StepKind.MAP,
-            None,
-            status,
-            self.graph.input_texts[index],
-            None if mark.keys is None else encode(mark.keys),
-            Storage.ELEMENTS,
-            None,
-            error_type,
-            message,
-            trace,
-            mark.total,
-            started_at,
-            finished_at,
-        )
+        return self._rows.of_map(mark, status, self._map_seq[index], finished_at)
 
     # --- the end -----------------------------------------------------------------------------
 
@@ -581,23 +485,3 @@ class RunSession:
             shown.done = shown.total
         for index, elements in history.elements.items():
             self.progress.node(index).done = len(elements)
-
-
-def _kind_of(call: Call) -> str:
-    if call.map is not None:
-        return StepKind.ELEMENT
-    if call.node.undoes is not None:
-        return StepKind.UNDO
-    return StepKind.STEP if call.node.wait is None else StepKind.WAIT
-
-
-def _moment(duration: Any, now: int, label: str) -> int:
-    """Return the ledger time at which a wait is over: a moment, or so long from now."""
-    if isinstance(duration, datetime) and duration.tzinfo is not None:
-        return to_micros(duration)
-    seconds = duration.total_seconds() if isinstance(duration, timedelta) else duration
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < 1e11:
-        raise ConfigurationError(
-            f"Step {label!r} cannot wait for {duration!r}. Give it 0 or more seconds, a timedelta or an aware datetime."
-        )
-    return now + int(seconds * 1e6)

@@ -7,13 +7,16 @@ instead, and whatever resolves a wait makes the run claimable again.
 
 from __future__ import annotations
 
-from typing import Final
+from datetime import datetime, timedelta
+from typing import Any, Final
 
-from milepost.errors import MilepostError
+from milepost.clock import to_micros
+from milepost.errors import ConfigurationError, MilepostError
+from milepost.names import DEFAULT_QUEUE, check_event
 from milepost.runtime.flight import Flight
 from milepost.runtime.session import RunSession
 from milepost.states import RunStatus
-from milepost.store import RunEnd
+from milepost.store import NewWait, RunEnd
 
 __all__ = ["LOOK", "begin_wait", "look", "suspend"]
 
@@ -23,7 +26,7 @@ LOOK: Final = 0.1  # seconds between looks while a driver lives
 def begin_wait(session: RunSession, flight: Flight) -> list[Flight]:
     """Register what a flight waits for; return it where that has happened already, or cannot be."""
     try:
-        wait = session.new_wait(flight)
+        wait = _new_wait(session, flight)
     except MilepostError as error:
         session.fail(flight, error)
         flight.is_final = True
@@ -72,3 +75,32 @@ def _take(session: RunSession) -> tuple[list[Flight], int]:
             session.end_wait(flight, wait)
             landed.append(flight)
     return landed, resolved
+
+
+def _new_wait(session: RunSession, flight: Flight) -> NewWait:
+    """Return the write that registers what a flight waits for."""
+    node = flight.call.node
+    asked = session.execution.arguments(flight.call)
+    flight.is_written = True  # its one row comes with its end: until then the wait's own row tells
+    now = session.ledger.clock.now()
+    scope = event = wake_at = None
+    if node.wait == "sleep":
+        wake_at = _moment(asked["duration"], now, node.label)
+    else:
+        scope, event = asked.get("scope", DEFAULT_QUEUE), check_event(asked["event"])
+        timeout = asked.get("timeout")
+        wake_at = None if timeout is None else _moment(timeout, now, node.label)
+    assert node.wait is not None
+    return NewWait(session.run_id, session.lease_epoch, node.label, node.wait, scope, event, wake_at)
+
+
+def _moment(duration: Any, now: int, label: str) -> int:
+    """Return the ledger time at which a wait is over: a moment, or so long from now."""
+    if isinstance(duration, datetime) and duration.tzinfo is not None:
+        return to_micros(duration)
+    seconds = duration.total_seconds() if isinstance(duration, timedelta) else duration
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < 1e11:
+        raise ConfigurationError(
+            f"Step {label!r} cannot wait for {duration!r}. Give it 0 or more seconds, a timedelta or an aware datetime."
+        )
+    return now + int(seconds * 1e6)
