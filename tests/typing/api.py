@@ -24,7 +24,7 @@ from milepost import (
     step,
 )
 from milepost.dag import NodeRef
-from milepost.model import Run, StepAttempt
+from milepost.model import Run, Schedule, StepAttempt, TickRun
 
 # --- @step keeps the signature -------------------------------------------------------------------
 
@@ -133,3 +133,16 @@ with Ledger.open("runs.db", durability="process") as ledger:
     assert_type(ledger.get_output("run", "plain"), Any)
 
 raise NonRetryable("checked, not run")
+
+
+# --- schedules -----------------------------------------------------------------------------------
+
+
+async def schedules(dag: Dag, ledger: Ledger, moment: datetime) -> None:
+    assert_type(dag.schedule("s", cron="0 2 * * *", timezone="UTC", inputs={"n": 1}, ledger=ledger), Schedule)
+    dag.schedule("s", every=timedelta(hours=1), start_at=moment, catch_up=True, max_active=1)
+    dag.schedule("s", every="1h")  # type: ignore[arg-type]
+    assert_type(ledger.next_ticks("s", 3), list[datetime])
+    assert_type(ledger.get_schedule("s"), Schedule | None)
+    assert_type(ledger.trigger_schedule("s"), Run)
+    assert_type(await AsyncLedger(ledger).backfill_schedule("s", moment, moment), list[TickRun])
