@@ -132,9 +132,6 @@ with Ledger.open("runs.db", durability="process") as ledger:
     assert_type(ledger.list_steps("run")[0].status, StepStatus)
     assert_type(ledger.get_output("run", "plain"), Any)
 
-raise NonRetryable("checked, not run")
-
-
 # --- schedules -----------------------------------------------------------------------------------
 
 
@@ -146,3 +143,6 @@ async def schedules(dag: Dag, ledger: Ledger, moment: datetime) -> None:
     assert_type(ledger.get_schedule("s"), Schedule | None)
     assert_type(ledger.trigger_schedule("s"), Run)
     assert_type(await AsyncLedger(ledger).backfill_schedule("s", moment, moment), list[TickRun])
+
+
+raise NonRetryable("checked, not run")
