@@ -1,6 +1,6 @@
 """``python -m benchmarks``: measure and print the table.
 
-Args on the command line: names of parts (``steps``, ``postgres``, ``queues``, ``scale``) to measure only those;
+Args on the command line: names of parts (``steps``, ``postgres``, ``queues``, ``stages``, ``scale``) to measure only those;
 ``--json FILE`` writes the rows as JSON as well. PostgreSQL is a server of our own with its default settings, or the
 one that ``MILEPOST_TEST_POSTGRES`` names.
 """
@@ -18,10 +18,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import postgres, queues, scale, steps
+from benchmarks import postgres, queues, scale, stages, steps
 from benchmarks.report import as_dict, show
 
-PARTS = {"steps": steps.measure, "postgres": postgres.measure, "queues": queues.measure, "scale": scale.measure}
+PARTS = {
+    "steps": steps.measure,
+    "postgres": postgres.measure,
+    "queues": queues.measure,
+    "stages": stages.measure,
+    "scale": scale.measure,
+}
 
 
 def main() -> int:

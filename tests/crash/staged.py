@@ -12,7 +12,7 @@ from milepost import Ledger, RunStatus
 from milepost.errors import RunCancelled, RunFailed
 from milepost.stages import BaseStage, BaseStageState, FileStateIO, RetryPolicy, SimpleRecordsResult, TaskEngine
 
-SCENARIOS = ("task", "task async", "task files", "task rollback", "task rollback on failure")
+SCENARIOS = ("task", "task keeper", "task async", "task files", "task rollback", "task rollback on failure")
 
 
 class Life:

@@ -67,7 +67,9 @@ def _check_histories(folder: Path) -> None:
         assert status == state["status"], name
 
 
-@pytest.mark.parametrize("scenario", ["task", "task async", "task files", "task rollback", "task rollback on failure"])
+@pytest.mark.parametrize(
+    "scenario", ["task", "task keeper", "task async", "task files", "task rollback", "task rollback on failure"]
+)
 def test_a_task_of_five_stages_survives_a_kill_at_every_commit(live: Live, tmp_path: Path, scenario: str) -> None:
     undisturbed = tmp_path / "undisturbed"
     undisturbed.mkdir()
@@ -86,19 +88,22 @@ def test_a_task_of_five_stages_survives_a_kill_at_every_commit(live: Live, tmp_p
         assert expected["states"]["five"]["done"] == ["one", "two", "three", "four", "five"]
         assert expected["states"]["five"]["result"]["success_count"] == 19  # 3 + 3 + 9 records + 4
 
-    number, whole = 0, int((undisturbed / "calls").read_text())
-    while True:
-        number += 1
-        folder = tmp_path / str(number)
+    # Where the keeper writes starts in between, lives may differ by a commit: the end is where three come to theirs.
+    killed, completed = 0, 0
+    while completed < (3 if scenario == "task keeper" else 1):
+        folder = tmp_path / f"{killed}.{completed}"
         folder.mkdir()
-        code = live(folder, scenario, number)
+        code = live(folder, scenario, killed + 1)
         if code == 0:
-            break
+            completed += 1
+            continue
         assert code == KILLED
+        completed, killed = 0, killed + 1
         assert len(_lines(folder / "fired")) == 1
         assert live(folder, scenario, None) == 0
-        assert _outcome(folder) == expected, number
+        assert _outcome(folder) == expected, killed
         _check_effects(folder)
         _check_histories(folder)
-    assert number == whole + 1  # every call of the hook has killed a process
-    assert whole >= 20
+    assert killed >= 20
+    if scenario != "task keeper":
+        assert killed == int((undisturbed / "calls").read_text())  # every call of the hook has killed a process

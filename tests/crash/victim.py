@@ -160,7 +160,7 @@ DAGS = {
 CONCURRENCY = {"one at a time": 1, "pure": 1, "marks": 1}
 # How often the keeper looks, in seconds. Where it never comes, every run makes the same commits; where it
 # comes all the time, it writes the starts of steps, and completions that could have waited, in between.
-TICKS = {"threads and keeper": 0.001}
+TICKS = {"threads and keeper": 0.001, "task keeper": 0.001}
 NEVER = 3600.0
 
 

@@ -241,10 +241,12 @@ class RunSession:
     def _settle_with(
         self, companion: Companion, saves: list[CheckpointWrite], rows: list[StepWrite], edges: list[EdgeWrite]
     ) -> RunWrite:
-        """Return the write of ends and of what the companion keeps with them; nothing of it waits."""
+        """Return the write of ends and of what the companion keeps with them: of these, only edges may wait."""
         self._take_marks(rows, edges)
         if not self._is_decided:
-            write = self._write_riding(rows, edges)
+            self._riding.add((), edges)
+            is_full = self._riding.has_ends or self._riding.count >= _EDGE_LIMIT
+            write = self._write_riding(rows) if is_full else RunWrite(self.run_id, self.lease_epoch, ends=rows)
         elif companion.holds_on():
             write = self._write_riding(rows, edges)
             self.is_handed_on = True

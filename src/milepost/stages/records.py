@@ -14,7 +14,15 @@ from milepost.runtime import StepContext
 from milepost.stages.models import RecordStatus, SimpleRecordsResult
 from milepost.values import decode
 
-__all__ = ["PREFIX", "FailedRecord", "RecordBatch", "TooManyErrors", "list_failed_records", "record_status"]
+__all__ = [
+    "PREFIX",
+    "FailedRecord",
+    "RecordBatch",
+    "TooManyErrors",
+    "count_processed",
+    "list_failed_records",
+    "record_status",
+]
 
 PREFIX: Final = "records:"  # of the names under which batches are saved
 _PAUSE: Final = 0.5  # seconds after which a batch saves how far it came
@@ -54,7 +62,15 @@ class RecordBatch:
     at most ``batch`` of them, or half a second's worth.
     """
 
-    def __init__(self, context: StepContext, name: str, *, batch: int, max_errors: int | None = None) -> None:
+    def __init__(
+        self,
+        context: StepContext,
+        name: str,
+        *,
+        batch: int,
+        max_errors: int | None = None,
+        on_save: Callable[[], object] | None = None,
+    ) -> None:
         """Begin where an earlier attempt of the stage stopped."""
         if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
             raise ConfigurationError(f"batch must be a whole number of 1 or more, not {batch!r}.")
@@ -64,6 +80,7 @@ class RecordBatch:
         self._name = PREFIX + name
         self._batch = batch
         self._max_errors = max_errors
+        self._on_save = on_save
         found = context.load(self._name) or {}
         self._done: int = found.get("done", 0)
         self._failed: int = found.get("failed", 0)
@@ -154,11 +171,19 @@ class RecordBatch:
         self._errors.append((position, key if has_key else position, told))
 
     def _save(self) -> None:
+        if self._on_save is not None:
+            self._on_save()
         if self._errors:  # first: a crash in between repeats the stretch, and writes them again
             self._context.save(f"{self._name}:errors:{self._saved}", self._errors)
             self._errors = []
         self._context.save(self._name, {"done": self._done, "failed": self._failed, "last": self._last})
         self._saved = self._done
+
+
+def count_processed(context: StepContext, name: str) -> int:
+    """Return how many records of a batch the stage has processed, as far as was saved."""
+    found = context.load(PREFIX + name)
+    return 0 if found is None else int(found["done"])
 
 
 def list_failed_records(ledger: Ledger, task_id: str, stage_name: str, name: str = "records") -> list[FailedRecord]:

@@ -34,7 +34,9 @@ def note_crashes(book: TaskBook, rows: Iterable[StepAttempt], now: int) -> list[
         state = stage.state
         if state.status not in (StageStatus.CREATED, StageStatus.RETRY, StageStatus.RUNNING):
             continue  # the file of its state was written before the ledger could hear of it
-        if state.status != StageStatus.RUNNING:
+        if state.status != StageStatus.RUNNING:  # stored before that execution, and so without what it began with
+            if state.attempts == 0:
+                book.carry_forward(stage)
             state.attempts += 1
         before = StageStatus.CREATED if state.attempts <= 1 else StageStatus.RETRY
         state.status = StageStatus.RUNNING

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
 from milepost.errors import BindError, MissingStateError
 from milepost.runtime import StepContext
 from milepost.stages.models import STAGE_NAME_MAX_LENGTH, BaseStageState, SimpleRecordsResult, StageStatus
-from milepost.stages.records import RecordBatch
+from milepost.stages.records import RecordBatch, count_processed
 
 if TYPE_CHECKING:
     from milepost.stages.engine import TaskEngine
@@ -214,6 +214,7 @@ class BaseStage(BaseModel, ABC, Generic[STATE]):
         name: str = "records",
         batch: int = 5000,
         max_errors: int | None = None,
+        on_save: Callable[[], object] | None = None,
     ) -> SimpleRecordsResult:
         """Call a function for each record, and remember how far it came: see :class:`RecordBatch`.
 
@@ -224,9 +225,15 @@ class BaseStage(BaseModel, ABC, Generic[STATE]):
             name: Names the batch, where a stage has several.
             batch: Save after so many records at the latest; it happens twice a second in any case.
             max_errors: Stop when there are more failed records than this, and fail the stage.
+            on_save: Called before it saves how far it came: flush here what the function wrote.
 
         Raises:
             TooManyErrors: More records failed than ``max_errors``.
             StepCancelled: The task was cancelled; how far it came is saved.
         """
-        return RecordBatch(self.context, name, batch=batch, max_errors=max_errors).process(items, fn, key)
+        records = RecordBatch(self.context, name, batch=batch, max_errors=max_errors, on_save=on_save)
+        return records.process(items, fn, key)
+
+    def processed(self, name: str = "records") -> int:
+        """Return how many records of a batch an earlier attempt has processed, as far as was saved."""
+        return count_processed(self.context, name)
