@@ -22,7 +22,7 @@ def test_a_failure_whose_message_is_no_valid_text_is_recorded_as_a_failure(ledge
     assert run.status == RunStatus.FAILED
     (attempt,) = ledger.get_step(run.run_id, "read")
     assert attempt.status == "failed"
-    assert attempt.error_message == text.encode(errors="backslashreplace").decode()
+    assert attempt.error_message == text.encode(errors="backslashreplace").decode().replace("\0", r"\x00")
     assert list(ledger.check()) == []
 
 

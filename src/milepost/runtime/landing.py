@@ -97,10 +97,12 @@ def cut(text: str, longest: int) -> str:
 
 
 def storable_text(text: str) -> str:
-    r"""Return text that UTF-8 can carry: half a character, as in undecodable file names, is spelt out.
+    r"""Return text that every database can carry, with what UTF-8 or PostgreSQL cannot spelt out.
+
+    That is half a character, as in undecodable file names, and the character NUL.
 
     Example:
-        >>> storable_text("caf\udce9") == r"caf\udce9"
+        >>> storable_text("caf\udce9\0") == r"caf\udce9\x00"
         True
     """
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", r"\x00")
