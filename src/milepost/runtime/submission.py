@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from milepost.clock import to_micros
 from milepost.engine.policies import retry_document
@@ -21,6 +21,8 @@ from milepost.store import NewTask, Submitted
 from milepost.values import encode
 
 __all__ = ["SubmitOptions", "new_task", "submit_tasks"]
+
+_LONGEST_DELAY: Final = 1e11  # seconds: what it leads to still has a date
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +74,8 @@ class SubmitOptions:
             raise ConfigurationError(
                 f"run_at must be an aware datetime, such as datetime.now(UTC), not {self.run_at!r}."
             )
-        if self.delay is not None and not self.delay_seconds >= 0:
-            raise ConfigurationError(f"delay must be 0 seconds or more, not {self.delay!r}.")
+        if self.delay is not None and not 0 <= self.delay_seconds < _LONGEST_DELAY:
+            raise ConfigurationError(f"delay must be 0 seconds or more, and less than 3000 years, not {self.delay!r}.")
         attempts = self.max_attempts
         if attempts is not None and (isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1):
             raise ConfigurationError(f"max_attempts must be a whole number of 1 or more, not {attempts!r}.")
