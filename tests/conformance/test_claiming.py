@@ -163,6 +163,8 @@ def test_one_heartbeat_extends_every_lease_of_its_owner_and_no_other(store: Stor
         assert lease_end(store, get(store, run_id).lease_until, 2 * LEASE) in (NOW + 2 * LEASE, NOW + 7 + 2 * LEASE)
     assert get(store, "d").lease_until == before
     assert store.heartbeat_owner("nobody", now=NOW, lease=LEASE) == set()
+    assert store.apply([new_run("direct")]) == [None]  # its own driver looks after it
+    assert store.heartbeat_owner(OWNER, now=NOW, lease=LEASE) == {("a", 1), ("b", 1)}
 
 
 def test_a_heartbeat_brings_back_nothing_that_was_given_up_or_has_ended(store: Store) -> None:

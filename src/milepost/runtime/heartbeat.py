@@ -2,8 +2,8 @@
 
 A step that holds the interpreter lock for a minute starves every thread of its process, and with them
 any heartbeat. This process shares nothing with the worker but the ledger: it extends all leases of one
-owner by one statement, for as long as the worker lives. It stops when its standard input closes (the
-worker ended, however it ended), and it holds its tongue while the worker is stopped (SIGSTOP): a worker
+owner by one statement, for as long as the worker lives. It stops when its standard input closes or the
+worker's process is gone, however it ended, and it holds its tongue while the worker is stopped (SIGSTOP): a worker
 that does not move must lose its leases.
 """
 
@@ -19,6 +19,7 @@ from typing import IO, Final
 
 from milepost.errors import MilepostError
 from milepost.ledger import Ledger
+from milepost.owner import is_owner_gone
 from milepost.stores.postgres_address import is_postgres
 
 __all__ = ["HeartbeatProcess", "is_stopped", "main"]
@@ -106,6 +107,8 @@ def main(orders: IO[bytes]) -> int:
     lease = int(order["lease"] * 1e6)
     ledger: Ledger | None = None
     while not over.wait(order["lease"] / BEATS_PER_LEASE):
+        if is_owner_gone(order["owner"]):
+            break  # a process that the worker forked may hold the pipe open
         if is_stopped(order["pid"]):
             continue
         try:

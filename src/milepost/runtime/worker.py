@@ -22,22 +22,32 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Final, Protocol
 
-from milepost.errors import ConfigurationError, GraphChanged, MilepostError, StoreError, WorkerExists
+from milepost.errors import (
+    ConfigurationError,
+    GraphChanged,
+    LeaseLost,
+    MilepostError,
+    RunBusy,
+    StoreError,
+    StoreUnavailable,
+)
 from milepost.graph import Graph
 from milepost.ledger import Ledger
-from milepost.model import Run, WorkerInfo
+from milepost.model import Run
 from milepost.names import DEFAULT_QUEUE, check_name
-from milepost.owner import current_owner, describe_owner, is_owner_gone
+from milepost.owner import current_owner
 from milepost.runtime.async_driver import AsyncDriver
 from milepost.runtime.claims import claimed_session
-from milepost.runtime.heartbeat import HeartbeatProcess
-from milepost.runtime.keeper import executing, is_executing_here
+from milepost.runtime.keeper import executing
+from milepost.runtime.landing import describe_error
 from milepost.runtime.lifecycle import open_ledger
 from milepost.runtime.listener import Listener
 from milepost.runtime.maintenance import Maintenance
+from milepost.runtime.presence import Presence
 from milepost.runtime.threads import BodyThreads
 from milepost.runtime.told import tell_claimed, tell_end, tell_started
-from milepost.store import ClaimedTask
+from milepost.states import RunStatus
+from milepost.store import ClaimedTask, RunEnd, RunWrite
 
 __all__ = ["Worker", "Workflow", "new_worker_id"]
 
@@ -47,6 +57,7 @@ POLL: Final = 1.0  # seconds between looks when nothing wakes the worker
 FIRST_PAUSE: Final = 1.0  # seconds until a run that nobody here can execute may be claimed again, doubling up to ...
 LAST_PAUSE: Final = 60.0
 STEPS_PER_RUN: Final = 32  # bodies of one run at once
+STOPPED: Final = "the worker was stopped"
 
 
 class Workflow(Protocol):
@@ -120,9 +131,10 @@ class Worker:
         self._drain = drain.total_seconds() if isinstance(drain, timedelta) else float(drain)
         self._owner = current_owner()
         self._lease = int(self.ledger.lease * 1e6)
-        self._has_helper = heartbeat_process and self.ledger.url != ":memory:"
+        self._has_helper = heartbeat_process
         self._maintenance = Maintenance(self.ledger, max_rescues=max_rescues)
-        self._slots: dict[str, AsyncDriver | None] = {}
+        self._slots: dict[tuple[str, int], AsyncDriver | None] = {}  # by run and epoch
+        self._is_handing_back = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._threads = BodyThreads()
         self._stops = 0
@@ -150,21 +162,29 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
         restore = self._take_signals()  # first of all: whoever is entered as a worker ends as one
+        presence = Presence(
+            self.ledger,
+            self.worker_id,
+            queues=self.queues,
+            workflows=sorted(self._graphs),
+            concurrency=self.concurrency,
+            has_helper=self._has_helper,
+            holds=self._slots.__contains__,
+        )
         try:
-            await asyncio.to_thread(self._register)
+            await asyncio.to_thread(presence.enter)
             tell_started(self.worker_id, self._graphs, self.queues, self.concurrency)
             try:
-                await self._execute_all(until_idle=until_idle)
+                await self._execute_all(presence, until_idle=until_idle)
             finally:
-                await asyncio.to_thread(self._unregister)
+                await asyncio.to_thread(presence.leave)
             _LOG.info("worker %s has stopped", self.worker_id)
         finally:
             restore()
         return self._executed
 
-    async def _execute_all(self, *, until_idle: bool) -> None:
-        helper = await asyncio.to_thread(self._start_helper)
-        background = [asyncio.create_task(self._beat()), asyncio.create_task(self._maintain())]
+    async def _execute_all(self, presence: Presence, *, until_idle: bool) -> None:
+        background = [asyncio.create_task(presence.beat()), asyncio.create_task(self._maintain())]
         listener = Listener(self.ledger, self._wake_from_thread)
         try:
             await self._work(until_idle=until_idle)
@@ -174,8 +194,6 @@ class Worker:
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
-            if helper is not None:
-                await asyncio.to_thread(helper.close)
             self._threads.close()
 
     def stop(self) -> None:
@@ -186,14 +204,17 @@ class Worker:
     @property
     def executing(self) -> list[str]:
         """The ids of the runs in its slots."""
-        return list(self._slots)
+        return [run_id for run_id, _ in self._slots]
 
     async def _work(self, *, until_idle: bool) -> None:
         assert self._news is not None
-        while not self._stops:
+        while not self._is_stopping():
             self._news.clear()
             free = self.concurrency - len(self._slots)
             claimed = await self._claim(free) if free else []
+            if self._is_stopping():
+                await asyncio.to_thread(self._decline, claimed)
+                return
             for task in claimed:
                 self._begin(task)
             if len(claimed) == free and free:
@@ -201,6 +222,9 @@ class Worker:
             if until_idle and not claimed and not self._slots:
                 return
             await self._wait(is_full=len(self._slots) >= self.concurrency)
+
+    def _is_stopping(self) -> bool:
+        return self._stops > 0
 
     async def _claim(self, free: int) -> list[ClaimedTask]:
         claim = self.ledger.store.claim_tasks
@@ -233,7 +257,7 @@ class Worker:
     # --- one run -----------------------------------------------------------------------------
 
     def _begin(self, claimed: ClaimedTask) -> None:
-        self._slots[claimed.run.run_id] = None
+        self._slots[claimed.run.run_id, claimed.run.lease_epoch] = None
         tell_claimed(claimed.run)
         task = asyncio.create_task(self._execute(claimed))
         self._tasks.add(task)
@@ -242,15 +266,20 @@ class Worker:
     async def _execute(self, claimed: ClaimedTask) -> None:
         run = claimed.run
         try:
-            with executing(self.ledger, run.run_id):
-                await self._execute_claimed(claimed)
-            self._executed += 1
-        except MilepostError as error:
+            try:
+                with executing(self.ledger, run.run_id):
+                    await self._execute_claimed(claimed)
+                self._executed += 1
+            except RunBusy:  # it was rescued from this very worker, which has not heard of that yet
+                message = "an earlier claim of it has not ended in this process"
+                await asyncio.to_thread(self._put_back, run, "RunBusy", message)
+        except (LeaseLost, StoreUnavailable) as error:
             _LOG.warning("run %s left this worker: %s", run.run_id, error)
-        except Exception:
-            _LOG.exception("run %s met a defect; its lease will run out", run.run_id)
+        except Exception as error:
+            _LOG.exception("run %s could not be executed", run.run_id)
+            await asyncio.to_thread(self._give_up, run, error)
         finally:
-            self._slots.pop(run.run_id, None)
+            self._slots.pop((run.run_id, run.lease_epoch), None)
             assert self._news is not None
             self._news.set()
 
@@ -271,10 +300,29 @@ class Worker:
             await asyncio.to_thread(self._put_back, run, "GraphChanged", str(error))
             return
         driver = AsyncDriver(session, max_concurrency=STEPS_PER_RUN, threads=self._threads)
-        self._slots[run.run_id] = driver
+        self._slots[run.run_id, run.lease_epoch] = driver
+        if self._is_handing_back:
+            driver.hand_back(STOPPED, at_once=True)
         await driver.drive()
         if session.end is not None:
             tell_end(run, session.end, self.ledger.clock.monotonic() - began)
+
+    def _give_up(self, run: Run, error: Exception) -> None:
+        """End a run that cannot be executed here and would not be anywhere: tried again, it would fail for ever."""
+        end = RunEnd(RunStatus.FAILED, self.ledger.clock.now(), None, *describe_error(error))
+        try:
+            self.ledger.commit(RunWrite(run.run_id, run.lease_epoch, end=end))
+        except MilepostError:
+            pass  # it has ended already, or its lease will
+
+    def _decline(self, claimed: Sequence[ClaimedTask]) -> None:
+        """Give back what was claimed while the worker was told to stop."""
+        now, reason = self.ledger.clock.now(), ("Released", STOPPED)
+        try:
+            for run, _ in claimed:
+                self.ledger.store.release_task(run.run_id, run.lease_epoch, now=now, available_at=None, reason=reason)
+        except StoreError as error:
+            _LOG.warning("not every claim could be given back; their leases will run out: %s", error)
 
     def _put_back(self, run: Run, kind: str, message: str) -> None:
         now = self.ledger.clock.now()
@@ -302,9 +350,10 @@ class Worker:
                 self._news.clear()
             except TimeoutError:
                 break
+        self._is_handing_back = True
         for driver in list(self._slots.values()):
             if driver is not None:
-                driver.hand_back("the worker was stopped", at_once=self._stops > 1)
+                driver.hand_back(STOPPED, at_once=self._stops > 1)
         if self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
@@ -330,58 +379,6 @@ class Worker:
             loop.call_soon_threadsafe(news.set)
         except RuntimeError:
             pass  # the loop is closed: the worker has ended
-
-    # --- staying alive -----------------------------------------------------------------------
-
-    def _register(self) -> None:
-        now = self.ledger.clock.now()
-        info = WorkerInfo(
-            worker_id=self.worker_id,
-            owner=self._owner,
-            queues=self.queues,
-            workflows=tuple(sorted(self._graphs)),
-            concurrency=self.concurrency,
-            lease=self._lease,
-            started_at=now,
-            heartbeat_at=now,
-            stopped_at=None,
-        )
-        former = self.ledger.store.get_worker(self.worker_id)
-        gone = former.owner if former is not None and is_owner_gone(former.owner) else None
-        other = self.ledger.store.register_worker(info, owner_gone=gone)
-        if other is not None:
-            raise WorkerExists(self.worker_id, describe_owner(other.owner))
-
-    def _unregister(self) -> None:
-        try:
-            self.ledger.store.stop_worker(self.worker_id, self._owner, self.ledger.clock.now())
-        except StoreError:
-            pass  # its silence will tell
-
-    def _start_helper(self) -> HeartbeatProcess | None:
-        return (
-            HeartbeatProcess(self.ledger.full_url, self._owner, self.ledger.lease, self.worker_id)
-            if self._has_helper
-            else None
-        )
-
-    async def _beat(self) -> None:
-        while True:
-            await asyncio.sleep(self.ledger.lease / 3)
-            try:
-                await asyncio.to_thread(self._beat_once)
-            except StoreError as error:
-                _LOG.warning("heartbeat failed: %s", error)
-
-    def _beat_once(self) -> None:
-        store, now = self.ledger.store, self.ledger.clock.now()
-        store.heartbeat_worker(self.worker_id, self._owner, now)
-        for run_id, epoch in store.heartbeat_owner(self._owner, now=now, lease=self._lease):
-            if run_id not in self._slots and not is_executing_here(self.ledger, run_id):
-                # A claim whose answer was lost on the way: nobody here executes it.
-                store.release_task(
-                    run_id, epoch, now=now, available_at=None, reason=("Released", "its claim was lost on the way")
-                )
 
     async def _maintain(self) -> None:
         while True:

@@ -52,7 +52,7 @@ class Queues(Protocol):
         ...
 
     def heartbeat_owner(self, owner: str, *, now: int, lease: int) -> set[tuple[str, int]]:
-        """Extend every lease of an owner by one statement; return (run_id, lease_epoch) of those it still has."""
+        """Extend every lease that an owner took from queues; return (run_id, lease_epoch) of those it still has."""
         ...
 
     def list_owners(self) -> list[str]:

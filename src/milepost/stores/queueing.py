@@ -193,7 +193,7 @@ class QueueVerbs(Transacting):
 
     @repeatable
     def heartbeat_owner(self, owner: str, *, now: int, lease: int) -> set[tuple[str, int]]:
-        """Extend every lease of an owner by one statement; return (run_id, lease_epoch) of those it still has."""
+        """Extend every lease that an owner took from queues; return (run_id, lease_epoch) of those it still has."""
         with self.transaction() as tx:
             return {
                 (run_id, epoch)

@@ -107,10 +107,13 @@ SET status = 'failed', finished_at = :now, lease_owner = NULL, lease_until = NUL
 WHERE run_id = :run_id AND lease_epoch = :expected_epoch AND status = 'running' AND lease_until = :expected_until;
 
 -- name: heartbeat_owner -> many
--- All leases of one worker in one statement; what does not come back was lost. Locked in the order of their ids, as
--- every writer does: a worker's heartbeats come from several threads and processes, and must not wait in a circle.
+-- All leases that one worker took from queues, in one statement; what does not come back was lost. Locked in the
+-- order of their ids, as every writer does: a worker's heartbeats come from several threads and processes, and must
+-- not wait in a circle.
 WITH held AS MATERIALIZED (
-    SELECT run_id FROM runs WHERE lease_owner = :owner AND status = 'running' ORDER BY run_id {for_update}
+    SELECT run_id FROM runs
+    WHERE lease_owner = :owner AND status = 'running' AND queue IS NOT NULL
+    ORDER BY run_id {for_update}
 )
 UPDATE runs SET lease_until = {lease_until}
 WHERE run_id IN (SELECT run_id FROM held) AND lease_owner = :owner AND status = 'running'
