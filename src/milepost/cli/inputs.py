@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from milepost.dag import Dag
 from milepost.errors import ConfigurationError, InputError
-from milepost.runtime.conform import validator_of
+from milepost.runtime.validation import validator_of
 
 __all__ = ["parse_tags", "read_inputs", "refuse_constant"]
 

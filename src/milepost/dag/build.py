@@ -9,8 +9,9 @@ from typing import Any
 from milepost.dag.fits import element_of, fits, is_mappable, map_outputs
 from milepost.errors import GraphError, InputError, OutputMismatch, did_you_mean
 from milepost.graph import Binding, Graph, Node, Source
-from milepost.runtime.conform import annotation_name, complaints_of, return_check, show, validator_of
+from milepost.runtime.conform import annotation_name, return_check, show
 from milepost.runtime.steps import MISSING, Parameter, Step
+from milepost.runtime.validation import complaints_of, validator_of
 
 __all__ = ["Built", "InputSpec", "NodeSpec", "build"]
 
