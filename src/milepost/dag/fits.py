@@ -1,24 +1,29 @@
 """Whether a value of one annotation may be handed to a parameter of another.
 
-Only a certain misfit counts: wherever an annotation is missing, or says something this module does
-not understand, the answer is that it fits. A wrong "no" would refuse a graph that works.
+The rule is that of a type checker, as far as both annotations are known: wherever one is missing, or says something
+this module does not understand, the answer is that it fits. A wrong "no" would refuse a graph that works.
 """
 
 from __future__ import annotations
 
+import functools
 import inspect
 import types
 import typing
-from collections import abc
-from functools import lru_cache
+from collections import Counter, OrderedDict, abc, defaultdict, deque
 from types import NoneType
-from typing import Annotated, Any, Final, Literal, Union
+from typing import IO, Annotated, Any, BinaryIO, Final, Literal, TextIO, Union
 
 __all__ = ["element_of", "fits", "is_mappable", "map_outputs"]
 
-_UNKNOWN: Final = (Any, object, inspect.Parameter.empty)
-_ALIAS: Final[Any] = getattr(typing, "TypeAliasType", None)
+_UNKNOWN: Final = (Any, object, inspect.Parameter.empty, IO, TextIO, BinaryIO)  # open() returns none of the last three
 _TOWER: Final[dict[Any, tuple[type, ...]]] = {float: (int,), complex: (int, float)}
+# Generic types whose one argument is the type of their elements, and those with a key and a value.
+_SEQUENCES: Final = frozenset(
+    {list, set, frozenset, deque, Counter, abc.Sequence, abc.MutableSequence, abc.Set, abc.MutableSet}
+    | {abc.Collection, abc.Container, abc.Iterable, abc.Iterator, abc.Reversible, abc.KeysView, abc.ValuesView}
+)
+_MAPPINGS: Final = frozenset({dict, defaultdict, OrderedDict, abc.Mapping, abc.MutableMapping})
 
 
 def fits(offered: Any, wanted: Any) -> bool:
@@ -32,9 +37,11 @@ def fits(offered: Any, wanted: Any) -> bool:
         return _fits_cached(offered, wanted)
     except TypeError:  # an annotation that cannot be hashed
         return _fits(offered, wanted)
+    except RecursionError:  # two `type` statements that speak of themselves
+        return True
 
 
-@lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=4096)
 def _fits_cached(offered: Any, wanted: Any) -> bool:
     return _fits(offered, wanted)
 
@@ -43,50 +50,50 @@ def _fits(offered: Any, wanted: Any) -> bool:
     offered, wanted = _plain(offered), _plain(wanted)
     if _is_unknown(offered) or _is_unknown(wanted) or offered == wanted:
         return True
-    if typing.get_origin(offered) in (Union, types.UnionType):
-        return all(_fits(part, wanted) for part in typing.get_args(offered))
-    if typing.get_origin(wanted) in (Union, types.UnionType):
-        return any(_fits(offered, part) for part in typing.get_args(wanted))
-    if typing.get_origin(offered) is Literal:
-        return all(_fits(type(value), wanted) for value in typing.get_args(offered))
-    if typing.get_origin(wanted) is Literal:
-        return any(_fits(offered, type(value)) for value in typing.get_args(wanted))
-    return _classes_fit(offered, wanted)
-
-
-def _classes_fit(offered: Any, wanted: Any) -> bool:
-    have = typing.get_origin(offered) or offered
-    want = typing.get_origin(wanted) or wanted
-    if not isinstance(have, type) or not isinstance(want, type) or getattr(want, "_is_protocol", False):
-        return True
-    if have in _TOWER.get(want, ()):
+    have, given = _parts(offered)
+    want, asked = _parts(wanted)
+    if have in (Union, types.UnionType):
+        return all(_fits(part, wanted) for part in given)
+    if want in (Union, types.UnionType):
+        return any(_fits(offered, part) for part in asked)
+    if have is Literal and want is Literal:
+        known = [(type(value), value) for value in asked]
+        return any((type(value), value) in known for value in given)
+    if have is Literal:
+        return all(_fits(type(value), wanted) for value in given)
+    if want is Literal:  # a text may be the one that is wanted
+        return any(_fits(offered, type(value)) for value in asked)
+    if not isinstance(have, type) or not isinstance(want, type) or _is_protocol(have) or _is_protocol(want):
         return True
     try:
-        if not issubclass(have, want):
-            return False
-    except TypeError:
-        return True
-    return _arguments_fit(offered, wanted, have, want)
+        is_one = issubclass(have, (want, *_TOWER.get(want, ())))
+    except TypeError:  # a typed dict answers nobody, and any dict may be one
+        return not hasattr(want, "__required_keys__") or hasattr(have, "__required_keys__") or issubclass(have, dict)
+    return is_one and _arguments_fit(given, asked, have, want)
 
 
-def _arguments_fit(offered: Any, wanted: Any, have: type, want: type) -> bool:
-    given, asked = typing.get_args(offered), typing.get_args(wanted)
-    if not given or not asked:
+def _arguments_fit(given: tuple[Any, ...], asked: tuple[Any, ...], have: type, want: type) -> bool:
+    if not given or not asked or any(map(_is_unpacked, (*given, *asked))):
         return True
     if have is tuple and want is tuple:
         return _tuples_fit(given, asked)
     if have is tuple and len(asked) == 1:  # tuple[int, int] to Sequence[int]
         return all(_fits(part, asked[0]) for part in given if part is not Ellipsis)
     if len(given) != len(asked):
-        return True  # parameters of different classes: their meaning is not known here
-    return all(_fits(one, other) for one, other in zip(given, asked, strict=True))
+        return True
+    pairs = list(zip(given, asked, strict=True))
+    if {have, want} <= _SEQUENCES or {have, want} <= _MAPPINGS:
+        return all(_fits(one, other) for one, other in pairs)
+    # What parameters of two classes have to do with each other is not known here; nor is whether a class produces
+    # or consumes what it has as a parameter, and so which of the two must fit the other.
+    return have is not want or all(_fits(one, other) or _fits(other, one) for one, other in pairs)
 
 
 def _tuples_fit(given: tuple[Any, ...], asked: tuple[Any, ...]) -> bool:
-    if asked[-1:] == (Ellipsis,):
+    if asked[-1] is Ellipsis:
         return all(_fits(part, asked[0]) for part in given if part is not Ellipsis)
-    if given[-1:] == (Ellipsis,):
-        return True  # its length is known only at run time
+    if given[-1] is Ellipsis:  # its length is known only at run time
+        return all(_fits(given[0], part) for part in asked)
     return len(given) == len(asked) and all(_fits(one, other) for one, other in zip(given, asked, strict=True))
 
 
@@ -97,17 +104,13 @@ def element_of(annotation: Any) -> Any:
         >>> element_of(list[int]), element_of(dict[str, float])
         (<class 'int'>, <class 'float'>)
     """
-    annotation = _plain(annotation)
-    origin = typing.get_origin(annotation)
-    arguments = typing.get_args(annotation)
-    if not isinstance(origin, type) or not arguments:
-        return Any
-    if issubclass(origin, abc.Mapping):
-        return arguments[-1] if len(arguments) == 2 else Any  # key and value
+    origin, arguments = _parts(_plain(annotation))
+    if origin in _MAPPINGS and len(arguments) == 2:
+        return arguments[1]
     if origin is tuple:
         parts = [part for part in arguments if part is not Ellipsis]
-        return parts[0] if len(set(parts)) == 1 else Any
-    return arguments[0] if len(arguments) == 1 else Any
+        return parts[0] if len(set(parts)) == 1 and not _is_unpacked(parts[0]) else Any
+    return arguments[0] if origin in _SEQUENCES and len(arguments) == 1 else Any
 
 
 def is_mappable(annotation: Any) -> bool:
@@ -155,11 +158,29 @@ def _plain(annotation: Any) -> Any:
             annotation = typing.get_args(annotation)[0]
         elif isinstance(annotation, typing.NewType):
             annotation = annotation.__supertype__
-        elif _ALIAS is not None and isinstance(annotation, _ALIAS):  # type X = ..., from Python 3.12 on
+        elif type(annotation).__name__ == "TypeAliasType":  # type X = ..., of Python 3.12 or of typing_extensions
             annotation = annotation.__value__
         else:
             return NoneType if annotation is None else annotation
 
 
+def _parts(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
+    """Return what an annotation is made of: a class, or a form of typing, and its arguments."""
+    generic = getattr(annotation, "__pydantic_generic_metadata__", None) or {}
+    if generic.get("origin"):
+        return generic["origin"], generic["args"]
+    return typing.get_origin(annotation) or annotation, typing.get_args(annotation)
+
+
 def _is_unknown(annotation: Any) -> bool:
-    return annotation in _UNKNOWN or isinstance(annotation, (str, typing.TypeVar, typing.ForwardRef))
+    if isinstance(annotation, (str, typing.TypeVar, typing.ForwardRef)):
+        return True
+    return annotation in _UNKNOWN or typing.get_origin(annotation) in _UNKNOWN
+
+
+def _is_protocol(cls: type) -> bool:
+    return bool(getattr(cls, "_is_protocol", False))
+
+
+def _is_unpacked(part: Any) -> bool:
+    return bool(getattr(part, "__unpacked__", False)) or typing.get_origin(part) is typing.Unpack
