@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 import typing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from types import ModuleType
 from typing import Any
@@ -20,8 +21,8 @@ def alias_main(module_name: str) -> None:
     """Declare that a module is the file which other processes run as `__main__`, or the reverse.
 
     A script run as `python job.py` stores its classes under `__main__`; the command line that resumes its
-    runs loads the same file as module `job`. After `alias_main("job")` each process finds the classes of the
-    other.
+    runs loads the same file as module `job`. After `alias_main("job")` that process finds the classes of the
+    script. The script finds those of module `job`, or `package.job`, by itself, since its file is called `job.py`.
 
     Example:
         >>> alias_main("job")
@@ -59,49 +60,54 @@ def find_class(name: str, known: Iterable[type], is_kind: Callable[[type], bool]
     module, qualname = _split(name)
     namesakes = [cls for cls in known if cls.__qualname__ == qualname and is_kind(cls)]
     for cls in namesakes:
-        if cls.__module__ == module:
+        if class_name(cls) == name:
             return cls
     found = [thing for home in _homes(module) if (thing := _look_up(home, qualname)) is not None]
-    classes = {thing: None for thing in found if isinstance(thing, type) and is_kind(thing)}
-    if len(classes) == 1:
-        return next(iter(classes))
-    if not classes:
+    classes = list(dict.fromkeys(thing for thing in found if isinstance(thing, type) and is_kind(thing)))
+    if len(classes) > 1:  # several scripts are loaded, and each has such a class: the reader's own is meant
+        classes = [cls for cls in classes if cls in namesakes] or classes
+    elif not classes:
         # The script may be loaded under a name that nobody declared; then what the reader knows has to do.
-        for cls in namesakes:
-            if _is_script(cls.__module__) or _is_script(module):
-                return cls
-    else:
+        classes = [cls for cls in namesakes if _is_script(cls.__module__) or _is_script(module)][:1]
+    if len(classes) == 1:
+        return classes[0]
+    if classes:
         homes = " and ".join(cls.__module__ for cls in classes)
-        raise Unreadable(name, f"both {homes} have such a class", "annotate what the step returns")
+        raise Unreadable(name, f"{homes} each have such a class", "annotate what the step returns")
     if found:
         raise Unreadable(name, f"what bears this name is not a {kind}", "restore the class as it was")
-    raise Unreadable(name, "no such class is imported", _import_remedy(module, qualname))
+    raise _missing(name, module, qualname)
 
 
 def classes_in(annotation: Any) -> tuple[type, ...]:
-    """Collect the classes that an annotation mentions, with those of their fields: the `known` of `decode`.
+    """Collect the classes of values that an annotation mentions, and those of their fields: the `known` of `decode`.
 
     Annotations that cannot be evaluated are passed over: what is known only helps to find classes.
 
     Example:
-        >>> from fractions import Fraction
-        >>> classes_in(dict[str, list[Fraction]])
-        (<class 'dict'>, <class 'str'>, <class 'list'>, <class 'fractions.Fraction'>)
+        >>> from urllib.parse import SplitResult
+        >>> classes_in(dict[str, SplitResult | None])
+        (<class 'urllib.parse.SplitResult'>,)
     """
     found: dict[type, None] = {}
+    followed: list[Any] = []
     waiting = [annotation]
     while waiting:
         current = waiting.pop(0)
         origin = typing.get_origin(current)
         if origin is not None:
             waiting += [origin, *typing.get_args(current)]
-        elif isinstance(current, type) and current not in found:
-            found[current] = None
-            generic = getattr(current, "__pydantic_generic_metadata__", None) or {}
-            waiting += generic.get("args", ())
-            if dataclasses.is_dataclass(current) or hasattr(current, "_fields") or is_model(current):
-                waiting += _hints(current)
-    return tuple(found)
+        elif isinstance(current, type):
+            if current not in found:
+                found[current] = None
+                waiting += _classes_of_fields(current)
+        elif isinstance(current, Enum):  # from a Literal
+            waiting.append(type(current))
+        elif not any(current is one for one in followed):  # a `type` statement may speak of itself
+            followed.append(current)
+            # A NewType stands for its supertype, a `type` statement (Python 3.12) for its value.
+            waiting += [getattr(current, name) for name in ("__supertype__", "__value__") if hasattr(current, name)]
+    return tuple(cls for cls in found if is_value_class(cls))
 
 
 def is_dataclass(cls: type) -> bool:
@@ -125,6 +131,29 @@ def is_model(cls: type) -> bool:
     # Nobody can hold a model while pydantic.main is not imported, so its absence is an answer.
     main = sys.modules.get("pydantic.main")
     return main is not None and issubclass(cls, main.BaseModel)
+
+
+def is_url(cls: type) -> bool:
+    """Tell whether the class is one of pydantic's parsed URLs, without importing pydantic."""
+    return _is_any_of(
+        cls, {"pydantic_core": ("Url", "MultiHostUrl"), "pydantic.networks": ("_BaseUrl", "_BaseMultiHostUrl")}
+    )
+
+
+def is_secret(cls: type) -> bool:
+    """Tell whether the class is one of pydantic's secrets, without importing pydantic."""
+    return _is_any_of(cls, {"pydantic.types": ("_SecretBase",)})
+
+
+def _is_any_of(cls: type, bases: Mapping[str, tuple[str, ...]]) -> bool:
+    # As with models; and older versions of pydantic lack some of these bases.
+    found = (getattr(sys.modules.get(module), name, None) for module, names in bases.items() for name in names)
+    return any(base is not None and issubclass(cls, base) for base in found)
+
+
+def is_value_class(cls: type) -> bool:
+    """Tell whether objects of the class can be stored, whatever they hold."""
+    return is_enum(cls) or is_dataclass(cls) or is_namedtuple(cls) or is_model(cls) or is_url(cls)
 
 
 def _split(name: str) -> tuple[str, str]:
@@ -153,23 +182,43 @@ def _homes(module: str) -> Iterator[str]:
     yield module
     if module == _MAIN:
         yield from _main_aliases
-    elif module in _main_aliases:
+    elif module in _main_aliases or _is_file_of_main(module):
         yield _MAIN
 
 
 def _is_script(module: str) -> bool:
-    return module in (_MAIN, "__mp_main__", *_main_aliases)
+    return module in (_MAIN, "__mp_main__", *_main_aliases) or _is_file_of_main(module)
 
 
-def _import_remedy(module: str, qualname: str) -> str:
+def _is_file_of_main(module: str) -> bool:
+    """Tell whether a module that is not imported here is the file that this process runs as `__main__`."""
+    file = getattr(sys.modules.get(_MAIN), "__file__", None) or ""
+    return module not in sys.modules and os.path.splitext(os.path.basename(file))[0] == module.rpartition(".")[2]
+
+
+def _missing(name: str, module: str, qualname: str) -> Unreadable:
     if "<locals>" in qualname:
-        return "define the class at the top of a module, or annotate what the step returns"
-    if module == _MAIN:
-        return "read it with the script that stored it, or name its module: milepost.values.alias_main('module')"
-    return f"import module {module} before reading, or annotate what the step returns"
+        reason = "it was defined inside a function"
+        remedy = "define the class at the top of a module, or annotate what the step returns"
+    elif module == _MAIN:
+        reason = "this process did not load the script that stored it"
+        remedy = "read it with that script, or name its module: milepost.values.alias_main('module')"
+    elif module in sys.modules:
+        reason = f"module {module} no longer has such a class"
+        remedy = f"give it back, or leave its old name behind: {qualname.rpartition('.')[2]} = TheNewName"
+    else:
+        reason, remedy = f"module {module} is not imported", f"import module {module} before reading"
+    return Unreadable(name, reason, remedy)
 
 
-def _hints(cls: type) -> list[Any]:
+def _classes_of_fields(cls: type) -> list[Any]:
+    """Return the annotations of the fields of a class whose objects are stored by their fields."""
+    if is_model(cls):
+        generic = getattr(cls, "__pydantic_generic_metadata__", None) or {}
+        fields: dict[str, Any] = getattr(cls, "model_fields", {})
+        return [*generic.get("args", ()), *(field.annotation for field in fields.values())]
+    if not (dataclasses.is_dataclass(cls) or hasattr(cls, "_fields") or hasattr(cls, "__required_keys__")):
+        return []
     try:
         return list(typing.get_type_hints(cls).values())
     except Exception:  # a hint is any expression, and may fail in any way; see classes_in

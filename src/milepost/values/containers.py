@@ -72,11 +72,20 @@ def _set_writer(tag: str) -> WriteFunction:
 
 
 def _write_ordered(writer: Writer, value: OrderedDict[Any, Any]) -> Tree:
+    _refuse_attributes(value)
     return {"$": "ordereddict", "v": writer.write_pairs(value, value)}
 
 
 def _write_counter(writer: Writer, value: Counter[Any]) -> Tree:
+    _refuse_attributes(value)
     return {"$": "counter", "v": writer.write_pairs(value, value)}
+
+
+def _refuse_attributes(value: OrderedDict[Any, Any] | Counter[Any]) -> None:
+    # typing notes the alias that was called, Counter[str], on the object.
+    stray = value.__dict__.keys() - {"__orig_class__"}
+    if stray:
+        raise Refused(type(value), f"it carries an attribute besides its items, {min(stray)!r}")
 
 
 def _read_counter(reader: Reader, tree: dict[str, Tree]) -> Counter[Any]:

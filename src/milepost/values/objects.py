@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Collection, Iterator
 from enum import Enum, Flag
-from functools import cached_property
+from functools import cached_property, lru_cache
+from inspect import getattr_static
 from typing import Any
 
 from milepost.values.classes import class_name, find_class, is_dataclass, is_enum, is_namedtuple, is_reachable
@@ -40,9 +41,14 @@ def must_be_found(cls: type, known: Collection[type]) -> bool:
     """
     if is_reachable(cls):
         return True
-    if cls not in known:
-        raise Refused(cls, f"the name {class_name(cls)} does not lead to this class, so nothing could restore it")
-    return False
+    if cls in known:
+        return False
+    if "<locals>" in cls.__qualname__:
+        reason = "its class is defined inside a function, where nothing finds it again"
+        raise Refused(
+            cls, reason, remedy="Define the class at the top of a module, or let an annotation of the step mention it."
+        )
+    raise Refused(cls, f"the name {class_name(cls)} does not lead to its class, so nothing could restore it")
 
 
 def class_of(reader: Reader, name: str, is_kind: Callable[[type], bool], kind: str) -> type:
@@ -58,6 +64,19 @@ def show_object(shower: Shower, tree: dict[str, Tree]) -> Tree:
     shown = {name: shower.show(part) for name, part in tree["fields"].items()}
     extra = shower.show(tree.get("extra", {}))
     return {**shown, **extra} if isinstance(extra, dict) else {**shown, "extra": extra}
+
+
+def write_extra(writer: Writer, owner: Any, extra: dict[str, Any]) -> Tree:
+    """Write what an object carries besides its fields, as the dict that it is."""
+    writer.enter()  # reading it takes the frames of two levels
+    try:
+        tree = writer.write(extra)
+    except Refused as refused:
+        if refused.trail:  # the dict made here is no part of the user's value: the path goes on from its owner
+            refused.trail[-1] = (owner, refused.trail[-1][1])
+        raise
+    writer.depth -= 1
+    return tree
 
 
 def gone(name: str, field: str) -> Unreadable:
@@ -124,7 +143,7 @@ def _namedtuple_family(cls: type, known: Collection[type]) -> tuple[WriteFunctio
         tree = {"$": "namedtuple", "class": name, "fields": fields}
         extra = getattr(value, "__dict__", None)
         if extra:
-            tree["extra"] = _write_extra(writer, value, extra)
+            tree["extra"] = write_extra(writer, value, extra)
         return tree
 
     return write_namedtuple, lasting
@@ -144,7 +163,8 @@ def _read_namedtuple(reader: Reader, tree: dict[str, Tree]) -> Any:
     if stored:
         raise gone(name, next(iter(stored)))
     restored = tuple.__new__(cls, values)
-    _restore_extra(reader, name, restored, tree)
+    if "extra" in tree:
+        _restore_extra(reader, name, restored, tree["extra"])
     return restored
 
 
@@ -155,23 +175,23 @@ def _dataclass_family(cls: type, known: Collection[type]) -> tuple[WriteFunction
         # object.__new__ could not make one, and what the builtin part holds would be lost.
         raise Refused(cls, "it is a dataclass and a subclass of a builtin type at once")
     lasting, name = must_be_found(cls, known), class_name(cls)
-    names = tuple(field.name for field in dataclasses.fields(cls))
-    own, slots, passing = frozenset(names), _slots_besides(cls, names), _passing_names(cls)
+    names, is_simple = _layout(cls)
+    own, slots, passing = frozenset(names), slots_besides(cls, names), _passing_names(cls)
 
     def write_dataclass(writer: Writer, value: Any) -> Tree:
-        found = [(field, getattr(value, field, MISSING)) for field in names]
-        unset = [field for field, part in found if part is MISSING]
-        if unset:
-            found = [pair for pair in found if pair[1] is not MISSING]
-        tree: dict[str, Tree] = {"$": "dataclass", "class": name, "fields": writer.write_fields(value, found)}
-        if unset:
-            tree["unset"] = unset
         state = getattr(value, "__dict__", None)
+        if is_simple and state is not None and tuple(state) == names:  # nearly always
+            return {"$": "dataclass", "class": name, "fields": writer.write_state(value, state)}
+        found = {field: getattr(value, field, MISSING) for field in names}
+        fields = {field: part for field, part in found.items() if part is not MISSING}
+        tree: dict[str, Tree] = {"$": "dataclass", "class": name, "fields": writer.write_state(value, fields)}
+        if len(fields) < len(names):
+            tree["unset"] = [field for field in names if field not in fields]
         if slots or (state and not own.issuperset(state)):
             extra = {key: part for key, part in (state or {}).items() if key not in own and key not in passing}
             extra.update((slot, getattr(value, slot)) for slot in slots if hasattr(value, slot))
             if extra:
-                tree["extra"] = _write_extra(writer, value, extra)
+                tree["extra"] = write_extra(writer, value, extra)
         return tree
 
     return write_dataclass, lasting
@@ -181,9 +201,19 @@ def _read_dataclass(reader: Reader, tree: dict[str, Tree]) -> Any:
     name = tree["class"]
     cls: Any = class_of(reader, name, is_dataclass, "dataclass")
     stored = reader.read_fields(tree["fields"])
-    unset = tree.get("unset", ())
     restored = object.__new__(cls)
-    for field in dataclasses.fields(cls):
+    names, is_simple = _layout(cls)
+    if is_simple and tuple(stored) == names:  # nearly always
+        restored.__dict__.update(stored)
+    else:
+        _restore_fields(name, restored, stored, tree.get("unset", ()))
+    if "extra" in tree:
+        _restore_extra(reader, name, restored, tree["extra"])
+    return restored
+
+
+def _restore_fields(name: str, restored: Any, stored: dict[str, Any], unset: Collection[str]) -> None:
+    for field in dataclasses.fields(restored):
         value = stored.pop(field.name, MISSING)
         if value is MISSING:
             if field.name in unset:
@@ -192,8 +222,18 @@ def _read_dataclass(reader: Reader, tree: dict[str, Tree]) -> Any:
         object.__setattr__(restored, field.name, value)
     if stored:
         raise gone(name, next(iter(stored)))
-    _restore_extra(reader, name, restored, tree)
-    return restored
+
+
+@lru_cache(maxsize=1024)
+def _layout(cls: type) -> tuple[tuple[str, ...], bool]:
+    """Return the fields of a dataclass, and whether an object's `__dict__` is all there is to it."""
+    names = tuple(field.name for field in dataclasses.fields(cls))
+    is_simple = (
+        cls.__dictoffset__ != 0
+        and not slots_besides(cls, names)
+        and not any(hasattr(getattr_static(cls, field, None), "__set__") for field in names)  # slot or descriptor
+    )
+    return names, is_simple
 
 
 def _field_default(name: str, field: dataclasses.Field[Any]) -> Any:
@@ -205,21 +245,16 @@ def _field_default(name: str, field: dataclasses.Field[Any]) -> Any:
     raise added(name, field.name)
 
 
-def _write_extra(writer: Writer, owner: Any, extra: dict[str, Any]) -> Tree:
-    try:
-        return writer.write(extra)
-    except Refused as refused:
-        if refused.trail:  # the dict made here is no part of the user's value: the path goes on from its owner
-            refused.trail[-1] = (owner, refused.trail[-1][1])
-        raise
-
-
-def _restore_extra(reader: Reader, name: str, restored: Any, tree: dict[str, Tree]) -> None:
-    for attribute, value in reader.read(tree.get("extra", {})).items():
-        try:
+def _restore_extra(reader: Reader, name: str, restored: Any, tree: Tree) -> None:
+    slots, state = slots_besides(type(restored), ()), getattr(restored, "__dict__", None)
+    for attribute, value in reader.read(tree).items():
+        # Never through setattr alone: a property of this name would run.
+        if attribute in slots:
             object.__setattr__(restored, attribute, value)
-        except AttributeError:
-            raise gone(name, attribute) from None
+        elif state is not None:
+            state[attribute] = value
+        else:
+            raise gone(name, attribute)
 
 
 def _passing_names(cls: type) -> frozenset[str]:
@@ -230,8 +265,8 @@ def _passing_names(cls: type) -> frozenset[str]:
     return frozenset({"__orig_class__", *cached})
 
 
-def _slots_besides(cls: type, names: Collection[str]) -> tuple[str, ...]:
-    """Name the slots that are no fields, in the classes a dataclass inherits from."""
+def slots_besides(cls: type, names: Collection[str]) -> tuple[str, ...]:
+    """Name the slots of a class and of those it inherits from, without these."""
     return tuple(slot for base in cls.__mro__ for slot in _slots_of(base) if slot not in names)
 
 

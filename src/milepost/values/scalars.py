@@ -11,10 +11,10 @@ from fractions import Fraction
 from typing import Any
 from uuid import UUID
 
-from milepost.values.walk import SURROGATE_PAIR, Reader, Shower, Tree, Writer, register
+from milepost.values.walk import SURROGATE_PAIR, Reader, Shower, Tree, Writer, name_standard, register
 
-_MOST_BITS = 14_000
-"""Integers of more bits are stored in hexadecimal: Python limits the digits of decimal text only."""
+_MOST_BITS = 2_000
+"""Integers of more bits are stored in hexadecimal: Python limits the digits of decimal text, to 640 at the least."""
 
 _PATHS: dict[str, type[pathlib.PurePath]] = {
     cls.__name__: cls
@@ -49,6 +49,11 @@ def int_of(reader: Reader, tree: Tree) -> int:
     return number
 
 
+def printable(text: str) -> str:
+    """Escape what UTF-8 cannot carry: lone surrogates, as in file names that are not UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def _write_int(_: Writer, value: int) -> Tree:
     return value if value.bit_length() <= _MOST_BITS else {"$": "int", "v": hex(value)}
 
@@ -80,7 +85,7 @@ def _read_str(_: Reader, tree: dict[str, Tree]) -> str:
 
 
 def _show_str(_: Shower, tree: dict[str, Tree]) -> Tree:
-    return _bytes(tree).decode("utf-8", "replace")
+    return printable(_read_str(Reader(), tree))
 
 
 def _write_bytes(_: Writer, value: bytes) -> Tree:
@@ -167,4 +172,6 @@ register("decimal", [Decimal], _write_decimal, lambda _, tree: Decimal(text_of(t
 register("fraction", [Fraction], _write_fraction, _read_fraction, _show_fraction)
 register("uuid", [UUID], _write_uuid, lambda _, tree: UUID(text_of(tree)))
 register("path", _PATHS.values(), _write_path, _read_path)
+for _path in (pathlib.Path, pathlib.PurePath):  # no object is one, but an annotation names them
+    name_standard(_path, f"pathlib:{_path.__name__}")
 register("ip", _ADDRESSES.values(), _write_address, _read_address)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import json.encoder
 from collections.abc import Callable, Iterable
+from decimal import Decimal
 from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import Any, NoReturn
 
 from milepost.errors import ValueNotRestorable, ValueNotStorable
-from milepost.values import containers, models, objects, scalars, times  # noqa: F401 - they fill the tables
+from milepost.values import containers, models, objects, scalars, times, urls  # noqa: F401 - they fill the tables
 from milepost.values.walk import PLAIN, SURROGATE_PAIR, TAG, TEXT, Reader, Refused, Tree, Unreadable, Writer
 
 LARGEST_TEXT = 2**29
@@ -29,7 +30,8 @@ _float_text = float.__repr__
 def encode(value: Any, known: Iterable[type] = ()) -> str:
     """Encode a value as JSON text that `decode` turns back into an equal value of the same type.
 
-    Equal values of equal types give equal text: sets are ordered, dicts keep the order that is part of them.
+    The same value gives the same text in every process: sets are ordered, dicts keep the order that is part of
+    them. Parts that a value holds twice become equal copies.
 
     Args:
         value: what to store.
@@ -44,19 +46,12 @@ def encode(value: Any, known: Iterable[type] = ()) -> str:
         >>> encode({"id": 7, "at": (1, 2.0)})
         '{"id":7,"at":{"$":"tuple","v":[1,2.0]}}'
     """
-    text = _encode(value, known)
-    if len(text) > LARGEST_TEXT // 4:  # a character takes up to four bytes
-        _check_size(value, text)
-    return text
-
-
-def _encode(value: Any, known: Iterable[type]) -> str:
     if value is None:
         return "null"
     kind = type(value)
     if kind is str:
         text = encode_basestring(value)
-        if text.isascii():
+        if text.isascii() and len(text) <= LARGEST_TEXT:
             return text
     elif kind is int:
         if -_SMALL < value < _SMALL:
@@ -66,29 +61,27 @@ def _encode(value: Any, known: Iterable[type]) -> str:
     elif kind is float:
         if value - value == 0.0:  # neither infinite nor nan
             return _float_text(value)
-    elif kind is dict:
-        if PLAIN.issuperset(map(type, value.values())) and TEXT.issuperset(map(type, value)) and TAG not in value:
+    else:
+        if kind is dict:
+            is_flat = PLAIN.issuperset(map(type, value.values())) and TEXT.issuperset(map(type, value))
+            is_flat = is_flat and TAG not in value
+        else:
+            is_flat = kind is list and PLAIN.issuperset(map(type, value))
+        if is_flat:
             try:
                 text = "".join(_chunks(value, 0))
-            except ValueError:
+            except ValueError:  # a number that JSON cannot take
                 return _encode_any(value, known)
-            if text.isascii():
+            if text.isascii() and len(text) <= LARGEST_TEXT:
                 return text
-    elif kind is list and PLAIN.issuperset(map(type, value)):
-        try:
-            text = "".join(_chunks(value, 0))
-        except ValueError:
-            return _encode_any(value, known)
-        if text.isascii():
-            return text
     return _encode_any(value, known)
 
 
 def decode(text: str, known: Iterable[type] = ()) -> Any:
     """Restore the value that `encode` stored, with its type.
 
-    Nothing is imported and no class is called: objects are restored without `__init__` and without
-    validation, as they were when they were stored.
+    Nothing is imported, and objects are restored without `__init__` and without validation, as they were when
+    they were stored. Pydantic's URLs alone are made anew, from their text.
 
     Args:
         text: what `encode` returned.
@@ -106,11 +99,12 @@ def decode(text: str, known: Iterable[type] = ()) -> Any:
     if '"$"' not in text:  # no tag anywhere: `encode` never escapes a dollar sign
         return tree
     try:
-        return Reader([cls for cls in known if isinstance(cls, type)]).read(tree)
+        return Reader(tuple(known)).read(tree)
     except Unreadable as unreadable:
         path = "$" + "".join(reversed(unreadable.trail))
+        remedy = None if unreadable.remedy is None else _one_line(unreadable.remedy)
         raise ValueNotRestorable(
-            type_name=unreadable.type_name, path=path, reason=unreadable.reason, remedy=unreadable.remedy
+            type_name=_one_line(unreadable.type_name), path=path, reason=_one_line(unreadable.reason), remedy=remedy
         ) from unreadable.__cause__
     except RecursionError as error:
         raise _damaged("it is nested too deep to read from here") from error
@@ -133,7 +127,12 @@ def parse(text: str) -> Tree:
         ValueNotRestorable: when it is not JSON.
     """
     try:
-        return _parse(text)
+        try:
+            return _parse(text)
+        except json.JSONDecodeError:
+            raise
+        except ValueError:  # it may be a number with more digits than this process allows, but its writer did
+            return _parse_long(text)
     except (ValueError, TypeError) as error:
         raise _damaged("its text is not JSON") from error
     except RecursionError as error:
@@ -141,18 +140,25 @@ def parse(text: str) -> Tree:
 
 
 def _encode_any(value: Any, known: Iterable[type]) -> str:
-    classes = frozenset(cls for cls in known if isinstance(cls, type)) if known else frozenset()
+    classes, remedy = tuple(known), None
     try:
         try:
-            return _dump(Writer(classes).write(value))
+            text = _dump(Writer(classes).write(value))
         except ValueError:  # a number or a text that JSON cannot take
-            return _dump(Writer(classes, careful=True).write(value))
+            text = _dump(Writer(classes, careful=True).write(value))
     except Refused as refused:
-        type_name, path, reason = refused.facts()
+        type_name, path, reason, remedy = refused.facts()
     except RecursionError:
         # The caller's own stack was nearly full. Reading happens on such a stack too, so this is not retried.
         type_name, path, reason = _type_name(value), "$", "it is nested too deep to store from here"
-    raise ValueNotStorable(type_name=type_name, path=path, reason=reason)
+    except Exception as error:  # a property of the value is somebody's code, and fails in any way
+        reason = f"reading it failed with {type(error).__qualname__}: {_one_line(str(error))}"
+        raise ValueNotStorable(type_name=_type_name(value), reason=reason) from error
+    else:
+        if len(text) > LARGEST_TEXT // 4:  # a character takes up to four bytes
+            _check_size(value, text)
+        return text
+    raise ValueNotStorable(type_name=type_name, path=path, reason=reason, remedy=remedy)
 
 
 def _check_size(value: Any, text: str) -> None:
@@ -199,6 +205,12 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
+def _one_line(words: str) -> str:
+    """Make what was read from the ledger fit for a terminal, since anything may stand there."""
+    line = words if words.isprintable() else words.encode("unicode_escape", "surrogatepass").decode("ascii")
+    return line if len(line) <= 200 else line[:197] + "..."
+
+
 def _damaged(reason: str) -> ValueNotRestorable:
     return ValueNotRestorable(type_name="value", reason=reason)
 
@@ -210,3 +222,4 @@ def _type_name(value: object) -> str:
 _chunks = _chunk_maker(encode_basestring)
 _ascii_chunks = _chunk_maker(encode_basestring_ascii)
 _parse = json.JSONDecoder(parse_constant=_refuse_constant).decode
+_parse_long = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=lambda digits: int(Decimal(digits))).decode

@@ -7,6 +7,7 @@ fold.
 
 from __future__ import annotations
 
+import sys
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -36,8 +37,10 @@ def _zoned(tree: dict[str, Tree], value: datetime | time) -> Tree:
                 tree["name"] = name
         elif type(zone) is ZoneInfo and zone.key is not None:
             tree["zone"] = zone.key
+        elif type(zone) is _pydantic_offset():
+            tree["offset"] = "pydantic"
         else:
-            refused = Refused(type(zone))
+            refused = Refused(type(zone), "only datetime.timezone and a ZoneInfo with a key come back as they were")
             refused.inside(value, ".tzinfo")
             raise refused
     if value.fold:
@@ -55,14 +58,25 @@ def _read_time(_: Reader, tree: dict[str, Tree]) -> time:
     return value.replace(tzinfo=_zone_of(tree, value.tzinfo), fold=tree.get("fold", 0))
 
 
-def _zone_of(tree: dict[str, Tree], offset: tzinfo | None) -> tzinfo | None:
+def _zone_of(tree: dict[str, Tree], offset: tzinfo | None) -> Any:
     if "zone" in tree:
         return _zone(tree["zone"])
     if "name" in tree and offset is not None:
         delta = offset.utcoffset(None)
         assert delta is not None  # the type of a parsed offset is always timezone
         return timezone(delta, text_of(tree, "name"))
+    if "offset" in tree and offset is not None:
+        delta, make = offset.utcoffset(None), _pydantic_offset()
+        assert delta is not None  # the type of a parsed offset is always timezone
+        if make is None:
+            raise Unreadable("pydantic_core:TzInfo", "pydantic is not imported", "import pydantic before reading")
+        return make(delta.total_seconds())
     return offset
+
+
+def _pydantic_offset() -> Any:
+    """Return the class of the fixed offsets that pydantic parses from text, None while nobody can hold one."""
+    return getattr(sys.modules.get("pydantic_core"), "TzInfo", None)
 
 
 def _show_moment(_: Shower, tree: dict[str, Tree]) -> Tree:

@@ -16,7 +16,7 @@ Tree: TypeAlias = Any
 
 TAG = "$"
 MAX_DEPTH = 150
-"""Levels of nesting. Each takes up to three frames to write, and Python's default limit is a thousand."""
+"""Levels of nesting. Each takes up to five frames to read, and Python's default limit is a thousand."""
 
 ATOMS = frozenset({type(None), bool})
 PLAIN = ATOMS | {int, float, str}
@@ -24,6 +24,7 @@ TEXT = frozenset({str})
 SURROGATE_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 """Two lone surrogates side by side: JSON's escapes would turn them into one character."""
 
+_NESTED = frozenset({dict, list})
 _REFERS_TO_ITSELF = "it refers to itself"
 _TOO_DEEP = f"it is nested more than {MAX_DEPTH} levels deep"
 
@@ -31,17 +32,19 @@ _TOO_DEEP = f"it is nested more than {MAX_DEPTH} levels deep"
 class Refused(Exception):
     """A part of a value cannot be stored."""
 
-    def __init__(self, culprit: type, reason: str | None = None, *, deep: bool = False) -> None:
+    def __init__(
+        self, culprit: type, reason: str | None = None, *, remedy: str | None = None, deep: bool = False
+    ) -> None:
         super().__init__()
-        self.culprit, self.reason, self.deep = culprit, reason, deep
+        self.culprit, self.reason, self.remedy, self.deep = culprit, reason, remedy, deep
         self.trail: list[tuple[Any, str]] = []
 
     def inside(self, owner: Any, segment: str) -> None:
         """Note on the way out that the culprit is inside `owner`, at `segment`."""
         self.trail.append((owner, segment))
 
-    def facts(self) -> tuple[str, str, str | None]:
-        """Return type name, path and reason; too deep a value that contains itself is told apart here."""
+    def facts(self) -> tuple[str, str, str | None, str | None]:
+        """Return type name, path, reason and remedy; too deep a value that contains itself is told apart here."""
         culprit, reason, trail = self.culprit, self.reason, self.trail[::-1]
         if self.deep:
             culprit, reason, ancestors = type(trail[-1][0]), _TOO_DEEP, set[int]()
@@ -52,7 +55,8 @@ class Refused(Exception):
                 ancestors.add(id(owner))
             else:
                 trail = [*trail[:8], (None, "...")]
-        return f"{culprit.__module__}.{culprit.__qualname__}", "$" + "".join(s for _, s in trail), reason
+        path = "$" + "".join(segment for _, segment in trail)
+        return f"{culprit.__module__}.{culprit.__qualname__}", path, reason, self.remedy
 
 
 class Unreadable(Exception):
@@ -71,7 +75,7 @@ class Unreadable(Exception):
 class Writer:
     """Writes one value as a tree. It is used once."""
 
-    __slots__ = ("careful", "depth", "known", "plain")
+    __slots__ = ("careful", "depth", "known", "learned", "plain")
 
     def __init__(self, known: Collection[type], *, careful: bool = False) -> None:
         # Numbers and texts that JSON cannot take are rare, so the first attempt leaves them to the JSON
@@ -79,6 +83,7 @@ class Writer:
         self.careful = careful
         self.plain = ATOMS if careful else PLAIN
         self.known = known
+        self.learned: dict[type, WriteFunction] | None = None
         self.depth = 0
 
     def write(self, value: Any) -> Tree:
@@ -121,6 +126,12 @@ class Writer:
         self.depth -= 1
         return pairs
 
+    def write_state(self, owner: Any, fields: dict[str, Any]) -> dict[str, Tree]:
+        """Write named parts of an object that are mostly plain, and then their dict as it is."""
+        if self.plain.issuperset(map(type, fields.values())):
+            return fields
+        return self.write_fields(owner, fields.items())
+
     def write_fields(self, owner: Any, fields: Iterable[tuple[str, Any]]) -> dict[str, Tree]:
         """Write named parts of an object."""
         self.enter()
@@ -142,15 +153,19 @@ class Writer:
             raise Refused(type(None), deep=True)
 
     def _learn(self, kind: type) -> WriteFunction:
-        """Find out how a class is written: the answer is kept unless it depends on who asks."""
+        """Find out how a class is written: the answer is kept for good unless it depends on who asks."""
+        if self.learned is not None and kind in self.learned:
+            return self.learned[kind]
         for family in FAMILIES:
             found = family(kind, self.known)
             if found is not None:
                 write, lasting = found
                 if lasting:
                     WRITERS[kind] = write
+                else:
+                    self.learned = {**(self.learned or {}), kind: write}
                 return write
-        raise Refused(kind)
+        raise _without_form(kind)
 
 
 class Reader:
@@ -176,7 +191,7 @@ class Reader:
         values: list[Any] = []
         try:
             for tree in trees:
-                values.append(self.read(tree))
+                values.append(self.read(tree) if type(tree) in _NESTED else tree)
         except Unreadable as unreadable:
             unreadable.inside(f"[{len(values)}]")
             raise
@@ -199,7 +214,7 @@ class Reader:
         name = ""
         try:
             for name, tree in trees.items():
-                values[name] = self.read(tree)
+                values[name] = self.read(tree) if type(tree) in _NESTED else tree
         except Unreadable as unreadable:
             unreadable.inside(path_of_key(name))
             raise
@@ -252,8 +267,9 @@ Family: TypeAlias = Callable[[type, Collection[type]], tuple[WriteFunction, bool
 WRITERS: dict[type, WriteFunction] = {}
 READERS: dict[str, ReadFunction] = {}
 SHOWERS: dict[str, ShowFunction] = {}
-STANDARD: dict[str, type] = {f"builtins:{kind.__name__}": kind for kind in (list, bool, type(None))}
-"""The types that are storable without being the user's own, by their stored names."""
+STANDARD: dict[str, type] = {}
+"""The types that are storable without being the user's own, by names that hold in every version of Python."""
+STANDARD_NAMES: dict[Any, str] = {}
 FAMILIES: list[Family] = []
 """Each finds the writer of a class that is its own, and says whether to remember it for later values."""
 
@@ -269,9 +285,16 @@ def register(
     """Register how the types of one tag are written, read and shown."""
     for kind in kinds:
         WRITERS[kind] = write
-        STANDARD[f"{kind.__module__}:{kind.__qualname__}"] = kind
+        # The private module that a class is defined in moves: pathlib._local came with 3.13 and went with 3.14.
+        name_standard(kind, f"{kind.__module__.partition('.')[0]}:{kind.__qualname__}")
     READERS[tag] = read
     SHOWERS[tag] = show
+
+
+def name_standard(kind: type, name: str) -> None:
+    """Name a type that is storable without being the user's own."""
+    STANDARD[name] = kind
+    STANDARD_NAMES[kind] = name
 
 
 def path_of_key(key: Any) -> str:
@@ -282,6 +305,20 @@ def path_of_key(key: Any) -> str:
         text = repr(key)
         return f"[{text if len(text) <= 40 else text[:37] + '...'}]"
     return f"[{type(key).__name__}]"  # the repr of anything else is somebody's code, and may be long
+
+
+for _kind in (list, bool, type(None)):  # they need no tag
+    name_standard(_kind, f"builtins:{_kind.__name__}")
+
+
+def _without_form(kind: type) -> Refused:
+    """Refuse a type that no family knows, with a remedy where it is nearly one that is known."""
+    if hasattr(kind, "tolist"):  # arrays and scalars of numpy, of the standard library, and of those like them
+        return Refused(kind, remedy="Return what its tolist() makes, or mark the step transient=True.")
+    base = next((base.__name__ for base in kind.__mro__ if base in WRITERS), None)
+    if base is not None:
+        return Refused(kind, f"it is a subclass of {base}, and only {base} itself comes back as it was")
+    return Refused(kind)
 
 
 def _key_text(key: Tree) -> str:
