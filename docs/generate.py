@@ -211,6 +211,7 @@ REGIONS: Final[dict[str, dict[str, Callable[[], str]]]] = {
     },
     "how-to/check-a-ledger.md": {"findings": _findings},
     "reference/errors.md": {"errors": _errors},
+    "reference/stages.md": {"stage transitions": lambda: _transitions(states.STAGE_TRANSITIONS)},
     "reference/schema.md": {"schema": _schema},
     "reference/command-line.md": {"commands": _command_line},
 }

@@ -27,7 +27,7 @@ T = TypeVar("T")
 class BaseStage(BaseModel, ABC, Generic[STATE]):
     """One stage of a task: subclass it and write :meth:`execute_stage`.
 
-    Args:
+    Attributes:
         stage_name: 1 to 150 characters, unique in the task.
         description: What the stage does, for people.
         state: Where it keeps what it knows. Left out, it is made from the class that stands in
