@@ -65,6 +65,17 @@ def test_an_owner_that_is_known_to_be_gone_is_not_waited_for(store: Store) -> No
     assert store.list_owners() == [OWNER]
 
 
+def test_whoever_rescues_may_spare_its_own_leases(store: Store) -> None:
+    hands = Hands(store)
+    submit(store, task("mine"), task("theirs"))
+    claim(store, limit=1)
+    claim(store, owner=OTHER)
+    (theirs,) = ids(store.list_owned(OTHER))
+    now = hands.advance(2 * LEASE)
+    assert ids(rescue(store, now=now, sparing=OWNER)) == [theirs]
+    assert len(rescue(store, now=now)) == 1
+
+
 def test_a_run_that_was_started_directly_is_nobodys_to_rescue(store: Store) -> None:
     hands = Hands(store)
     assert store.apply([new_run("direct")]) == [None]

@@ -55,6 +55,7 @@ class Maintenance:
                 max_rescues=self._max_rescues,
                 owner_gone=owner_gone,
                 reason=DIED,
+                sparing=current_owner(),  # held up by a step, it may be late; that is for others to judge
             )
             for one in rescued:
                 _LOG.warning(

@@ -2,7 +2,8 @@
 
 It owns its slots, its registration and its heartbeat process; every lease it holds is one of a run in a
 slot. Invariants: it claims no more than it has slots for; a lease that the ledger says it holds and no
-slot knows of is given back; after a lost lease the slot is freed and nothing more of it is written.
+slot knows of is given back; after a lost lease the slot is freed and nothing more of it is written. A run
+that kills its workers takes others with it once or twice; from then on no two suspects share a worker.
 
 What happens when it dies: its leases run out and any live worker rescues the runs. When it is told to
 stop (SIGTERM) it claims nothing more, lets running steps finish until the deadline, and hands the rest
@@ -38,16 +39,15 @@ from milepost.names import DEFAULT_QUEUE, check_name
 from milepost.owner import current_owner
 from milepost.runtime.async_driver import AsyncDriver
 from milepost.runtime.claims import claimed_session
+from milepost.runtime.giving_back import give_back, give_up
 from milepost.runtime.keeper import executing
-from milepost.runtime.landing import describe_error
 from milepost.runtime.lifecycle import open_ledger
 from milepost.runtime.listener import Listener
 from milepost.runtime.maintenance import Maintenance
 from milepost.runtime.presence import Presence
 from milepost.runtime.threads import BodyThreads
 from milepost.runtime.told import tell_claimed, tell_end, tell_started
-from milepost.states import RunStatus
-from milepost.store import ClaimedTask, RunEnd, RunWrite
+from milepost.store import ClaimedTask
 
 __all__ = ["Worker", "Workflow", "new_worker_id"]
 
@@ -57,6 +57,7 @@ POLL: Final = 1.0  # seconds between looks when nothing wakes the worker
 FIRST_PAUSE: Final = 1.0  # seconds until a run that nobody here can execute may be claimed again, doubling up to ...
 LAST_PAUSE: Final = 60.0
 STEPS_PER_RUN: Final = 32  # bodies of one run at once
+SUSPECT: Final = 2  # rescues in a row after which a run is executed beside no other such run
 STOPPED: Final = "the worker was stopped"
 
 
@@ -134,6 +135,7 @@ class Worker:
         self._has_helper = heartbeat_process
         self._maintenance = Maintenance(self.ledger, max_rescues=max_rescues)
         self._slots: dict[tuple[str, int], AsyncDriver | None] = {}  # by run and epoch
+        self._suspect: tuple[str, int] | None = None  # the one run here whose workers died again and again
         self._is_handing_back = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._threads = BodyThreads()
@@ -213,9 +215,10 @@ class Worker:
             free = self.concurrency - len(self._slots)
             claimed = await self._claim(free) if free else []
             if self._is_stopping():
-                await asyncio.to_thread(self._decline, claimed)
+                for task in claimed:
+                    await asyncio.to_thread(give_back, self.ledger, task.run, "Released", STOPPED)
                 return
-            for task in claimed:
+            for task in await self._postpone_suspects(claimed):
                 self._begin(task)
             if len(claimed) == free and free:
                 continue  # every slot that was asked for is filled: there may be more to do soon
@@ -257,7 +260,10 @@ class Worker:
     # --- one run -----------------------------------------------------------------------------
 
     def _begin(self, claimed: ClaimedTask) -> None:
-        self._slots[claimed.run.run_id, claimed.run.lease_epoch] = None
+        key = claimed.run.run_id, claimed.run.lease_epoch
+        self._slots[key] = None
+        if claimed.run.rescues >= SUSPECT:
+            self._suspect = key
         tell_claimed(claimed.run)
         task = asyncio.create_task(self._execute(claimed))
         self._tasks.add(task)
@@ -266,20 +272,21 @@ class Worker:
     async def _execute(self, claimed: ClaimedTask) -> None:
         run = claimed.run
         try:
-            try:
-                with executing(self.ledger, run.run_id):
-                    await self._execute_claimed(claimed)
-                self._executed += 1
-            except RunBusy:  # it was rescued from this very worker, which has not heard of that yet
-                message = "an earlier claim of it has not ended in this process"
-                await asyncio.to_thread(self._put_back, run, "RunBusy", message)
+            with executing(self.ledger, run.run_id):
+                await self._execute_claimed(claimed)
+            self._executed += 1
+        except RunBusy:  # it was rescued from this very worker, which has not heard of that yet
+            await self._put_back(run, "RunBusy", "an earlier claim of it has not ended in this process")
         except (LeaseLost, StoreUnavailable) as error:
             _LOG.warning("run %s left this worker: %s", run.run_id, error)
         except Exception as error:
             _LOG.exception("run %s could not be executed", run.run_id)
-            await asyncio.to_thread(self._give_up, run, error)
+            await asyncio.to_thread(give_up, self.ledger, run, error)
         finally:
-            self._slots.pop((run.run_id, run.lease_epoch), None)
+            key = run.run_id, run.lease_epoch
+            self._slots.pop(key, None)
+            if self._suspect == key:
+                self._suspect = None
             assert self._news is not None
             self._news.set()
 
@@ -288,7 +295,7 @@ class Worker:
         began = self.ledger.clock.monotonic()
         graph = self._graphs.get(run.workflow)
         if graph is None:
-            await asyncio.to_thread(self._put_back, run, "UnknownWorkflow", "this worker does not know the workflow")
+            await self._put_back(run, "UnknownWorkflow", "this worker does not know the workflow")
             return
         try:
             is_as_submitted = run.hash == graph.fingerprint and not claimed.payload.has_unchecked_inputs
@@ -297,7 +304,7 @@ class Worker:
             else:
                 session = await asyncio.to_thread(claimed_session, self.ledger, claimed, graph)
         except GraphChanged as error:
-            await asyncio.to_thread(self._put_back, run, "GraphChanged", str(error))
+            await self._put_back(run, "GraphChanged", str(error))
             return
         driver = AsyncDriver(session, max_concurrency=STEPS_PER_RUN, threads=self._threads)
         self._slots[run.run_id, run.lease_epoch] = driver
@@ -307,33 +314,19 @@ class Worker:
         if session.end is not None:
             tell_end(run, session.end, self.ledger.clock.monotonic() - began)
 
-    def _give_up(self, run: Run, error: Exception) -> None:
-        """End a run that cannot be executed here and would not be anywhere: tried again, it would fail for ever."""
-        end = RunEnd(RunStatus.FAILED, self.ledger.clock.now(), None, *describe_error(error))
-        try:
-            self.ledger.commit(RunWrite(run.run_id, run.lease_epoch, end=end))
-        except MilepostError:
-            pass  # it has ended already, or its lease will
+    async def _postpone_suspects(self, claimed: list[ClaimedTask]) -> list[ClaimedTask]:
+        """Give back all but one of the runs whose workers died again and again; return what is to be begun."""
+        suspects = [task for task in claimed if task.run.rescues >= SUSPECT]
+        late = suspects if self._suspect is not None else suspects[1:]
+        for task in late:  # before any of them begins, and takes the others with it
+            message = "another run whose workers died again and again goes first"
+            await asyncio.to_thread(give_back, self.ledger, task.run, "Released", message, FIRST_PAUSE)
+        return [task for task in claimed if task not in late]
 
-    def _decline(self, claimed: Sequence[ClaimedTask]) -> None:
-        """Give back what was claimed while the worker was told to stop."""
-        now, reason = self.ledger.clock.now(), ("Released", STOPPED)
-        try:
-            for run, _ in claimed:
-                self.ledger.store.release_task(run.run_id, run.lease_epoch, now=now, available_at=None, reason=reason)
-        except StoreError as error:
-            _LOG.warning("not every claim could be given back; their leases will run out: %s", error)
-
-    def _put_back(self, run: Run, kind: str, message: str) -> None:
-        now = self.ledger.clock.now()
-        self.ledger.store.release_task(
-            run.run_id,
-            run.lease_epoch,
-            now=now,
-            available_at=now + int(min(FIRST_PAUSE * 2 ** min(run.lease_epoch - 1, 10), LAST_PAUSE) * 1e6),
-            reason=(kind, message),
-        )
-        _LOG.info("run %s put back: %s", run.run_id, message)
+    async def _put_back(self, run: Run, kind: str, message: str) -> None:
+        """Give back what cannot be executed here, for longer each time."""
+        pause = min(FIRST_PAUSE * 2 ** min(run.lease_epoch - 1, 10), LAST_PAUSE)
+        await asyncio.to_thread(give_back, self.ledger, run, kind, message, pause)
 
     # --- stopping ----------------------------------------------------------------------------
 

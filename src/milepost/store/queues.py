@@ -43,9 +43,18 @@ class Queues(Protocol):
         ...
 
     def rescue_tasks(
-        self, *, now: int, limit: int, max_rescues: int, owner_gone: str | None, reason: tuple[str, str]
+        self,
+        *,
+        now: int,
+        limit: int,
+        max_rescues: int,
+        owner_gone: str | None,
+        reason: tuple[str, str],
+        sparing: str = "",
     ) -> list[Rescued]:
         """Return runs to their queues whose lease ran out, or whose owner is known to be gone.
+
+        ``sparing`` is an owner whose leases are left alone: the caller, which knows that it lives.
 
         A run that was rescued ``max_rescues`` times without a newly completed step in between fails.
         """

@@ -152,7 +152,14 @@ class QueueVerbs(Transacting):
 
     @repeatable
     def rescue_tasks(
-        self, *, now: int, limit: int, max_rescues: int, owner_gone: str | None, reason: tuple[str, str]
+        self,
+        *,
+        now: int,
+        limit: int,
+        max_rescues: int,
+        owner_gone: str | None,
+        reason: tuple[str, str],
+        sparing: str = "",
     ) -> list[Rescued]:
         """Return runs to their queues whose lease ran out, or whose owner is known to be gone.
 
@@ -161,7 +168,7 @@ class QueueVerbs(Transacting):
         rescued = []
         with self.transaction() as tx:
             if owner_gone is None:
-                rows = tx.rows("list_expired_leases", now=now, limit=limit)
+                rows = tx.rows("list_expired_leases", now=now, sparing=sparing, limit=limit)
             else:
                 rows = tx.rows("list_leases_of", owner=owner_gone, limit=limit)
             for run in map(to_run, rows):

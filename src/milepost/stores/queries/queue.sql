@@ -80,7 +80,7 @@ WHERE run_id = :run_id
 -- name: list_expired_leases -> many
 -- Whose lease has run out, longest ago first.
 SELECT {run_columns} FROM runs
-WHERE status = 'running' AND queue IS NOT NULL AND lease_until < {lease_now}
+WHERE status = 'running' AND queue IS NOT NULL AND lease_until < {lease_now} AND lease_owner <> :sparing
 ORDER BY lease_until LIMIT :limit {skip_locked};
 
 -- name: list_leases_of -> many
