@@ -163,6 +163,8 @@ class Worker:
         """Do what :meth:`run` does on the running event loop; return how many runs were executed."""
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
+        self._is_handing_back = False  # a worker may be run again
+        self._threads = BodyThreads()
         restore = self._take_signals()  # first of all: whoever is entered as a worker ends as one
         presence = Presence(
             self.ledger,
