@@ -48,7 +48,7 @@ class Place:
         return told
 
     def milepost(self, *words: str) -> str:
-        return self.run("-m", "milepost.cli", *words)
+        return self.run("-m", "milepost", *words)
 
     def until_records_are_saved(self) -> None:
         self._until(lambda ledger: ledger.store.get_checkpoint("dataset", "transform", "records:records") is not None)
