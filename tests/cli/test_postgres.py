@@ -240,3 +240,13 @@ def test_without_the_driver_the_extra_is_named(place):
         assert done.returncode == 2
         assert "Install it: pip install 'milepost[postgres]'." in done.stderr
         assert "wr0ng" not in done.stderr
+
+
+def test_doctor_says_that_this_machine_s_clock_is_off(place):
+    url = new_schema(server_url())
+    assert place.run("doctor", "--ledger", url).exit_code == 0
+    ahead = place.run("doctor", "--ledger", f"{url}&options=-c%20milepost.clock_shift%3D-3600000000")
+    assert ahead.exit_code == 1
+    assert "clock_off  postgresql://" in ahead.stdout
+    assert "this machine's clock is 3600 s ahead of that of the ledger's server." in ahead.stdout
+    assert "Remedy: Set it (NTP)" in ahead.stdout

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import typer
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from milepost.model import Problem
 
 __all__ = ["doctor"]
+
+_CLOCK_LIMIT: Final = 5.0  # seconds
 
 
 def doctor(ledger: LedgerUrl = None, as_json: AsJson = False) -> None:
@@ -57,11 +59,26 @@ def doctor(ledger: LedgerUrl = None, as_json: AsJson = False) -> None:
 
 def _examine(opened: Ledger, counts: Counter[str], words: list[str]) -> Iterator[Problem]:
     yield from opened.check()
+    yield from _check_clock(opened)
     page = opened.list_runs(limit=500)
     while page:
         counts.update(run.status.value for run in page)
         page = opened.list_runs(limit=500, before=page[-1])
     yield from _find_interrupted(opened, words)
+
+
+def _check_clock(opened: Ledger) -> Iterator[Problem]:
+    from milepost.model import Problem
+
+    ahead = (opened.clock.now() - opened.shared_now()) / 1e6
+    if abs(ahead) > _CLOCK_LIMIT:
+        where = "ahead of" if ahead > 0 else "behind"
+        yield Problem(
+            "clock_off",
+            opened.url,
+            f"this machine's clock is {abs(ahead):.0f} s {where} that of the ledger's server",
+            "Set it (NTP): leases go by the server's clock, but the times in the records by each machine's own.",
+        )
 
 
 def _find_interrupted(opened: Ledger, words: list[str]) -> Iterator[Problem]:

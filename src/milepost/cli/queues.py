@@ -38,7 +38,7 @@ def show_queues(ledger: LedgerUrl = None, as_json: AsJson = False) -> None:
     from milepost.ledger import is_worker_alive
 
     opened = open_existing(ledger)
-    now = opened.clock.now()
+    now = opened.shared_now()
     live = [worker for worker in opened.list_workers() if is_worker_alive(worker, now)]
     found = [
         (queue, [worker.worker_id for worker in live if queue.name in worker.queues]) for queue in opened.list_queues()

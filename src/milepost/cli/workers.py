@@ -28,7 +28,7 @@ def workers(
     from milepost.cli.ledgers import open_existing
 
     opened = open_existing(ledger)
-    now = opened.clock.now()
+    now = opened.shared_now()
     found = [(worker, _state(worker, now), _runs(opened, worker)) for worker in opened.list_workers()]
     shown = [entry for entry in found if every or entry[1] != "stopped"]
     if as_json:

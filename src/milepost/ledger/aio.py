@@ -218,6 +218,10 @@ class AsyncLedger:
         """See :meth:`Ledger.list_past_ticks`."""
         return await _hop(self.ledger.list_past_ticks, name, start, end)
 
+    async def shared_now(self) -> int:
+        """See :meth:`Ledger.shared_now`."""
+        return await _hop(self.ledger.shared_now)
+
     async def why(self, run_id: str) -> Gate:
         """See :meth:`Ledger.why`."""
         return await _hop(self.ledger.why, run_id)

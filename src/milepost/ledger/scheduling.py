@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from itertools import islice, takewhile
 from typing import Final
 
-from milepost.clock import Clock, SystemClock, to_datetime, to_micros
+from milepost.clock import Clock, to_datetime, to_micros
 from milepost.engine.ticks import moment_of, next_tick, rule_ticks
 from milepost.errors import ConfigurationError, ScheduleNotFound
 from milepost.ledger.tick_tasks import tick_tasks, trigger_task
@@ -25,6 +25,7 @@ class Scheduling:
 
     store: Store
     clock: Clock
+    shared_now: Callable[[], int]
 
     # --- looking -----------------------------------------------------------------------------
 
@@ -99,9 +100,7 @@ class Scheduling:
         It is the server's clock where the ledger has a server, so that a machine whose own clock is wrong
         fires no tick before its time and skips none; a clock that was handed in goes before it.
         """
-        now = self.clock.now()
-        is_own = self.store.is_shared and isinstance(self.clock, SystemClock)
-        return self.store.read_clock(now) if is_own else now
+        return self.shared_now()
 
     # --- pausing -----------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from milepost.clock import Clock
+from milepost.clock import Clock, SystemClock
 from milepost.ledger.gate import Gate
 from milepost.ledger.why import explain
 from milepost.model import Event, QueueInfo, Run, Wait, WorkerInfo
@@ -158,6 +158,23 @@ class Sharing:
         """
         return self.store.list_workers()
 
+    # --- time --------------------------------------------------------------------------------
+
+    def shared_now(self) -> int:
+        """Return the time that all who share the ledger agree on, in microseconds since 1970.
+
+        It is the server's clock where the ledger has a server, so that a machine whose own clock is wrong takes
+        no live worker for dead and no lease for over; a clock that was handed in goes before it.
+
+        Example:
+            >>> from milepost import Ledger
+            >>> Ledger.open(":memory:").shared_now() > 1_700_000_000_000_000
+            True
+        """
+        now = self.clock.now()
+        is_own = self.store.is_shared and isinstance(self.clock, SystemClock)
+        return self.store.read_clock(now) if is_own else now
+
     # --- why ---------------------------------------------------------------------------------
 
     def why(self, run_id: str) -> Gate:
@@ -176,7 +193,7 @@ class Sharing:
             ('no_worker', "No live worker takes from queue 'default': no worker lives at all.")
         """
         run = self.require_run(run_id)
-        return explain(self.store, run, now=self.clock.now(), lease=int(self.lease * 1e6))
+        return explain(self.store, run, now=self.shared_now(), lease=int(self.lease * 1e6))
 
     # --- keeping it in order -----------------------------------------------------------------
 

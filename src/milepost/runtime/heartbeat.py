@@ -114,7 +114,7 @@ def main(orders: IO[bytes]) -> int:
         try:
             ledger = ledger or _open(order["url"])
             ledger.store.heartbeat_owner(order["owner"], now=ledger.clock.now(), lease=lease)
-            ledger.store.heartbeat_worker(order["worker_id"], order["owner"], ledger.clock.now())
+            ledger.store.heartbeat_worker(order["worker_id"], order["owner"], ledger.shared_now())
         except MilepostError:
             continue  # the next beat tries again; if it stays so, the leases run out, as they should
     if ledger is not None:

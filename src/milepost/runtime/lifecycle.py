@@ -294,7 +294,7 @@ def is_interrupted(ledger: Ledger, run: Run) -> bool:
     """
     if run.status != RunStatus.RUNNING:
         return False
-    if run.lease_until is not None and run.lease_until < ledger.clock.now():
+    if run.lease_until is not None and run.lease_until < ledger.shared_now():
         return True
     owner = run.lease_owner or ""
     if owner == current_owner():

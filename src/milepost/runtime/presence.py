@@ -66,7 +66,7 @@ class Presence:
         Raises:
             WorkerExists: A live worker has this id.
         """
-        store, now = self._ledger.store, self._ledger.clock.now()
+        store, now = self._ledger.store, self._ledger.shared_now()
         info = WorkerInfo(
             worker_id=self._worker_id,
             owner=self._owner,
@@ -90,7 +90,7 @@ class Presence:
         if self._helper is not None:
             self._helper.close()
         try:
-            self._ledger.store.stop_worker(self._worker_id, self._owner, self._ledger.clock.now())
+            self._ledger.store.stop_worker(self._worker_id, self._owner, self._ledger.shared_now())
         except StoreError:
             pass  # its silence will tell
 
@@ -108,7 +108,7 @@ class Presence:
     def beat_once(self) -> None:
         """Extend every lease of the worker, and give back what it does not execute."""
         store, now = self._ledger.store, self._ledger.clock.now()
-        store.heartbeat_worker(self._worker_id, self._owner, now)
+        store.heartbeat_worker(self._worker_id, self._owner, self._ledger.shared_now())
         held = store.heartbeat_owner(self._owner, now=now, lease=self._lease)
         unknown = {
             (run_id, epoch)
