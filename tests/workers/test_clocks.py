@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import pytest
 from postgres import new_schema, server_url
 
-from milepost import Dag, Ledger, Worker
+from milepost import Dag, Ledger
 from milepost.model import WorkerInfo
 from milepost.runtime import find_interrupted, is_interrupted
+from milepost.runtime.presence import Presence
 
 HOUR = 3_600_000_000
 ELSEWHERE = "17@elsewhere#0a0a-1"
@@ -37,10 +38,14 @@ def test_a_lease_that_runs_is_not_taken_for_over(wrong: Ledger) -> None:
     assert "(in 29 s)" in gate.message or "(in 30 s)" in gate.message
 
 
-def test_a_worker_is_alive_for_everybody(wrong: Ledger) -> None:
+def test_a_worker_is_alive_for_everybody_and_says_that_its_clock_is_off(
+    wrong: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
     dag = Dag("greet")
     dag.node(lambda: "hello", label="hello")
-    Worker([dag], ledger=wrong, worker_id="w1", heartbeat_process=False)._register()
+    enter = {"queues": ["default"], "workflows": ["greet"], "concurrency": 1, "has_helper": False}
+    Presence(wrong, "w1", holds=lambda lease: False, **enter).enter()
+    assert "this machine's clock is 3600 s off that of the ledger's server" in caplog.text
     (worker,) = wrong.list_workers()
     assert isinstance(worker, WorkerInfo)
     assert abs(worker.heartbeat_at - wrong.shared_now()) < 60_000_000

@@ -21,7 +21,7 @@ from milepost.store import Store
 
 __all__ = ["explain"]
 
-_NOT_FOR_ME: Final = ("UnknownWorkflow", "GraphChanged")  # why a worker puts a run back at once
+_NOT_FOR_ME: Final = ("UnknownWorkflow", "GraphChanged", "RunBusy")  # why a worker puts a run back at once
 
 
 def explain(store: Store, run: Run, *, now: int, lease: int) -> Gate:

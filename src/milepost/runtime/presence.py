@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from milepost.errors import StoreError, WorkerExists
 from milepost.ledger import Ledger
@@ -21,6 +22,8 @@ from milepost.runtime.keeper import is_executing_here
 __all__ = ["Presence"]
 
 _LOG = logging.getLogger("milepost.worker")
+
+CLOCK_LIMIT: Final = 5.0  # seconds that this machine's clock may differ from the server's without a word
 
 
 class Presence:
@@ -83,6 +86,9 @@ class Presence:
         other = store.register_worker(info, owner_gone=gone)
         if other is not None:
             raise WorkerExists(self._worker_id, describe_owner(other.owner))
+        ahead = (self._ledger.clock.now() - now) / 1e6
+        if abs(ahead) > CLOCK_LIMIT:
+            _LOG.warning("this machine's clock is %.0f s off that of the ledger's server: set it (NTP)", abs(ahead))
         self._start_helper()
 
     def leave(self) -> None:
