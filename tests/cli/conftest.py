@@ -85,6 +85,7 @@ class Place:
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     """Return an empty folder with job.py in it; what is imported from it is forgotten afterwards."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["milepost"])  # what hints begin with, however the tests were started
     for name in ("MILEPOST_LEDGER", "MILEPOST_DEBUG", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
     modules, path = set(sys.modules), list(sys.path)

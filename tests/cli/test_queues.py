@@ -335,7 +335,7 @@ def test_gc_forgets_events_and_workers_that_nobody_needs(shop):
     told = shop.run("gc", "--older-than", "0s").stdout.splitlines()
     assert told == [
         "Deleted 0 runs that finished more than 0s ago.",
-        "Deleted 1 event that no unfinished run of its queue may ask for.",
+        "Deleted 1 event that no unfinished run may ask for.",
         "Forgot 1 worker that stopped or died.",
     ]
     assert [worker["worker_id"] for worker in json.loads(shop.run("workers", "--json").stdout)["workers"]] == ["live"]

@@ -140,3 +140,13 @@ def test_it_says_in_one_line_each_what_happens_to_its_runs(ledger: Ledger, caplo
     assert " in step 'fail': ValueError: no; attempt 2 of 2 in " in retry
     assert any(line.startswith("run waiting suspended after ") for line in told)
     assert [record.levelname for record in caplog.records if "failed" in record.getMessage()] == ["WARNING"]
+
+
+def test_a_worker_that_was_idle_works_again_when_it_is_asked_to(ledger: Ledger) -> None:
+    dag = Dag("greet")
+    dag.node(lambda: "hello", label="hello")
+    worker = Worker([dag], ledger=ledger, heartbeat_process=False)
+    for _ in range(2):
+        handle = dag.submit(ledger=ledger)
+        assert worker.run_until_idle() == 1
+        assert handle.result(0) == "hello"

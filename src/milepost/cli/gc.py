@@ -37,9 +37,7 @@ def gc(
         print(f"Deleted {count} run{'' if count == 1 else 's'} that finished more than {older_than} ago.")
         events, workers = opened.delete_events(older_than=span), opened.delete_workers(older_than=span)
         if events:
-            print(
-                f"Deleted {events} event{'' if events == 1 else 's'} that no unfinished run of its queue may ask for."
-            )
+            print(f"Deleted {events} event{'' if events == 1 else 's'} that no unfinished run may ask for.")
         if workers:
             print(f"Forgot {workers} worker{'' if workers == 1 else 's'} that stopped or died.")
 

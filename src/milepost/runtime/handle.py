@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from milepost.clock import to_datetime
 from milepost.errors import RunCancelled, RunFailed, WaitTimedOut
-from milepost.ledger import Ledger
+from milepost.ledger import Gate, Ledger
 from milepost.model import Run
 from milepost.runtime.lifecycle import cancel_run
 from milepost.states import RunStatus
@@ -74,6 +74,10 @@ class RunHandle:
         """Return where the run stands now."""
         return self.record.status
 
+    def why(self) -> Gate:
+        """Return the gate that the run waits at; see :meth:`milepost.Ledger.why`."""
+        return self.ledger.why(self.run_id)
+
     def cancel(self) -> str:
         """Ask the run to stop; return ``"requested"``, or ``"cancelled"`` where nobody executed it.
 
@@ -128,6 +132,10 @@ class RunHandle:
     async def status_async(self) -> RunStatus:
         """Do what :meth:`status` does without blocking the event loop."""
         return await asyncio.to_thread(self.status)
+
+    async def why_async(self) -> Gate:
+        """Do what :meth:`why` does without blocking the event loop."""
+        return await asyncio.to_thread(self.why)
 
     async def cancel_async(self) -> str:
         """Do what :meth:`cancel` does without blocking the event loop."""

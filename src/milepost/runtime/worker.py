@@ -165,6 +165,7 @@ class Worker:
         self._news = asyncio.Event()
         self._is_handing_back = False  # a worker may be run again
         self._threads = BodyThreads()
+        self._executed = 0
         restore = self._take_signals()  # first of all: whoever is entered as a worker ends as one
         presence = Presence(
             self.ledger,
