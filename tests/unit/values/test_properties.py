@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 
@@ -23,7 +23,12 @@ from milepost.values import content_hash, decode, decode_plain, encode
 from milepost.values.walk import READERS
 
 # No examples are kept from run to run: what fails is printed, and becomes a test of its own.
-many = settings(max_examples=300, deadline=None, database=None)
+many = settings(
+    max_examples=300,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],  # which judges the machine
+)
 
 
 class Word(enum.Enum):
