@@ -15,8 +15,9 @@ A page's fenced blocks run from top to bottom in one temporary folder:
 In outputs ``...`` stands for anything: within a line where it stands in one, for any lines where it
 is a line. Run ids, moments, durations, sizes, process ids and the bars of a timeline differ from run
 to run: any is taken for any other. Runs of blanks count as one. The page's folder is shown as
-``/home/ada/work``. Lines of progress, which begin with a time of day, come when the command line
-happens to look: whichever come are as good as those shown.
+``/home/ada/work``, an empty schema of the tests' PostgreSQL server as ``postgresql://ada@db/work``.
+Lines of progress, which begin with a time of day, come when the command line happens to look: whichever
+come are as good as those shown.
 """
 
 from __future__ import annotations
@@ -32,10 +33,12 @@ import subprocess
 import sys
 import threading
 import types
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from postgres import server_url
 from sybil import Document, Example, Region
 from sybil.evaluators.python import pad
 from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
@@ -44,6 +47,7 @@ ROOT = Path(__file__).parents[2]
 DEADLINE = 90.0  # seconds for one command
 KILLED = "Killed"
 HOME = "/home/ada/work"
+SERVER = "postgresql://ada@db/work"
 
 _INFO = re.compile(r"(?P<language>[\w-]*)(?:[ ]+(?P<attributes>[^\n]*))?\n")
 _TITLE = re.compile(r'title="(?P<title>[^"]+)"')
@@ -96,8 +100,9 @@ def difference(expected: str, actual: str) -> str | None:
 class Shell:
     """One bash session in a folder, without the user's settings."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, url: str | None = None) -> None:
         self._folder = folder
+        self._url = url or SERVER
         environment = {name: value for name, value in os.environ.items() if not _UNWANTED.match(name)}
         environment |= {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -119,6 +124,7 @@ class Shell:
     def run(self, command: str, kill_after: str | None = None) -> tuple[str, int]:
         """Run a command; return what it printed, and its exit code. SIGKILL follows a line if asked for."""
         assert self._bash.stdin is not None
+        command = command.replace(SERVER, f"'{self._url}'")
         if kill_after is None:
             self._bash.stdin.write(f"{{ {command}\n}} </dev/null\n")
         else:
@@ -140,7 +146,7 @@ class Shell:
             before, mark, status = line.partition("\036")
             printed.append(before)
             if mark:
-                return "".join(printed).replace(str(self._folder), HOME), int(status)
+                return "".join(printed).replace(str(self._folder), HOME).replace(self._url, SERVER), int(status)
             if kill_after is not None and difference(kill_after, line) is None:
                 with contextlib.suppress(ProcessLookupError):  # it has ended; its exit code will tell
                     os.kill(process, signal.SIGKILL)
@@ -221,7 +227,8 @@ class Page:
 
     def _run_console(self, example: Example, source: str) -> str | None:
         if self._shell is None:
-            self._shell = Shell(self._folder)
+            needs_server = SERVER in self._path.read_text(encoding="utf-8")
+            self._shell = Shell(self._folder, _empty_schema() if needs_server else None)
         commands = _commands(source)
         for (command, shown), after in zip(commands, [*commands[1:], None], strict=True):
             expected, killed, _ = shown.partition(f"{KILLED}\n")
@@ -252,6 +259,11 @@ class Page:
                 if not (ROOT / file).exists():
                     return f"there is no {file}"
         return None
+
+
+def _empty_schema() -> str:
+    url = server_url()
+    return f"{url}{'&' if '?' in url else '?'}schema=page_{uuid.uuid4().hex}"
 
 
 def _commands(source: str) -> list[tuple[str, str]]:
