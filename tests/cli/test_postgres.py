@@ -144,24 +144,25 @@ def test_what_is_not_there_is_not_found(shop, words, complaint):
 
 def test_the_right_password_opens_the_ledger_and_is_never_shown(place, locked):
     url = f"postgresql://ada:{SECRET}@/work?host={locked}"
-    seen = []
-    for words in (
-        ["migrate", "--dry-run"],
-        ["migrate"],
-        ["run", "job.py:dag"],
-        ["runs", "--json"],
-        ["queues"],
-        ["doctor"],
+    told = ""
+    for words, code in (
+        (["migrate", "--dry-run"], 0),
+        (["migrate"], 0),
+        (["run", "job.py:dag"], 0),
+        (["runs", "--json"], 0),
+        (["queues"], 0),
+        (["doctor"], 0),
+        (["show", "nothing"], 3),
     ):
-        result = place.finish(*words, "--ledger", url)
-        assert result.returncode == 0, result.stderr
-        seen.append(result.stdout + result.stderr)
+        result = place.run(*words, "--ledger", url)
+        assert result.exit_code == code, result.stderr
+        told += result.stdout + result.stderr
     (place.folder / "broken").touch()
-    for words in (["run", "job.py:dag"], ["runs"], ["why", "latest"]):
-        result = place.finish(*words, "--ledger", url)
-        seen.append(result.stdout + result.stderr)
-    told = "".join(seen)
+    failed = place.finish("run", "job.py:dag", "--ledger", url)  # as a process: the hints of a run that failed
+    assert failed.returncode == 1
+    told += failed.stdout + failed.stderr
     assert f"ada:***@/work?host={locked}" in told
+    assert "--ledger 'postgresql://ada:***@" in told
     assert not any(form in told for form in (SECRET, "s3cr3t"))
 
 

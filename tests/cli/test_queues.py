@@ -327,6 +327,18 @@ def test_workers_say_who_lives_what_they_know_and_what_they_run(shop):
     assert live["workflows"] == ["greeting"]
 
 
+def test_doctor_leaves_a_run_whose_worker_died_to_the_workers(shop):
+    run_id = submit(shop, "jobs.py:greeting", "--input", "name=ada")
+    with Ledger.open() as ledger:
+        claim = {"owner": "17@elsewhere#0a0a-1", "now": time.time_ns() // 1000, "lease": -1, "limit": 1}
+        assert ledger.store.claim_tasks(["default"], **claim)
+    doctor = shop.run("doctor")
+    assert doctor.exit_code == 1
+    assert f"Remedy: Any live worker rescues it; see whether one lives: `milepost why {run_id}`." in doctor.stdout
+    assert "its worker is gone; any live one rescues it" in shop.run("runs").stdout
+    assert "process 17 on elsewhere is gone; any live worker rescues it" in shop.run("show", run_id).stdout
+
+
 def test_gc_forgets_events_and_workers_that_nobody_needs(shop):
     now = time.time_ns() // 1000
     enter("live")

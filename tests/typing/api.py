@@ -24,7 +24,8 @@ from milepost import (
     step,
 )
 from milepost.dag import NodeRef
-from milepost.model import Run, Schedule, StepAttempt, TickRun
+from milepost.ledger import Gate
+from milepost.model import Event, QueueInfo, Run, Schedule, StepAttempt, TickRun, Wait, WorkerInfo
 
 # --- @step keeps the signature -------------------------------------------------------------------
 
@@ -120,6 +121,8 @@ async def run_later() -> None:
     assert_type(await dag.run_async(root="x", ledger=Ledger.open(":memory:")), FinishedRun)
     assert_type(await dag.resume_async("run"), FinishedRun)
     assert_type(await AsyncLedger(Ledger.open()).list_runs(limit=5), list[Run])
+    assert_type(await AsyncLedger(Ledger.open()).why("run"), Gate)
+    assert_type(await AsyncLedger(Ledger.open()).emit_event("paid", {"amount": 10}), bool)
 
 
 # --- a ledger ------------------------------------------------------------------------------------
@@ -131,6 +134,16 @@ with Ledger.open("runs.db", durability="process") as ledger:
     assert_type(ledger.list_steps("run"), list[StepAttempt])
     assert_type(ledger.list_steps("run")[0].status, StepStatus)
     assert_type(ledger.get_output("run", "plain"), Any)
+    assert_type(ledger.why("run"), Gate)
+    assert_type(ledger.why("run").also, tuple[Gate, ...])
+    assert_type(ledger.emit_event("paid"), bool)
+    assert_type(ledger.get_event("paid", scope="depot"), Event | None)
+    assert_type(ledger.list_queues(), list[QueueInfo])
+    assert_type(ledger.list_workers(), list[WorkerInfo])
+    assert_type(ledger.list_waits("run"), list[Wait])
+    assert_type(dag.submit({"root": "x"}, ledger=ledger).why(), Gate)
+    assert_type(Ledger.migrate("postgresql://db/work", dry_run=True), list[str])
+    ledger.pause_queue(7)  # type: ignore[arg-type]
 
 # --- schedules -----------------------------------------------------------------------------------
 

@@ -91,7 +91,9 @@ def _find_interrupted(opened: Ledger, words: list[str]) -> Iterator[Problem]:
         file = (target or "").rpartition(":")[0]
         again = command("resume", run.run_id, *words)
         remedy = f"Go on with it: `{again}`, or all of them: `{command('resume', '--all', *words)}`."
-        if target is None:
+        if run.queue is not None:
+            remedy = f"Any live worker rescues it; see whether one lives: `{command('why', run.run_id, *words)}`."
+        elif target is None:
             remedy = f"It does not say where its Dag is: `{again} --target file.py:dag`."
         elif file.endswith(".py") and not os.path.exists(file):
             remedy = f"Its file {file} is gone: `{again} --target file.py:dag`."
