@@ -23,7 +23,7 @@ import psycopg
 from psycopg import sql
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
-from psycopg_pool import ConnectionPool, PoolTimeout
+from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from milepost.errors import (
     ConfigurationError,
@@ -115,6 +115,7 @@ class PostgresStore(StoreVerbs):
         self._lock = threading.Lock()
         self._news = News()
         self._listener: Listener | None = None
+        self._is_closed = False
         self._writer: psycopg.Connection[Any] | None = connect(self._address)
         self._check_schema(self._writer)
         self._database = self._writer.info.dbname
@@ -141,7 +142,8 @@ class PostgresStore(StoreVerbs):
     def patiently(self, action: Callable[[], T]) -> T:
         """Perform work that may be repeated, again while the server is out of reach."""
         try:
-            return patiently(action)
+            # One lost connection is seldom alone: without a look at the others, each would fail in its turn.
+            return patiently(action, self._pool.check)
         except psycopg.Error as error:
             raise translate(error, self.url) from error
 
@@ -150,6 +152,8 @@ class PostgresStore(StoreVerbs):
         try:
             with self._pool.connection() as connection:
                 yield connection
+        except PoolClosed:
+            raise self._closed_error() from None  # nothing that another attempt could mend
         except PoolTimeout as error:
             unavailable = StoreUnavailable(
                 f"The ledger {self.url} cannot be reached. Start the server, or check the URL."
@@ -233,6 +237,8 @@ class PostgresStore(StoreVerbs):
 
     def _apply_once(self, batch: Sequence[Write]) -> list[Exception | None]:
         with self._lock:
+            if self._is_closed:
+                raise self._closed_error()
             writer = self._writer
             if writer is None or writer.closed:
                 writer = self._writer = connect(self._address)
@@ -271,6 +277,8 @@ class PostgresStore(StoreVerbs):
         """Return once something may have changed in the queues since ``seen``, or after so many seconds."""
         if self._listener is None:
             with self._lock:
+                if self._is_closed:
+                    raise self._closed_error()
                 if self._listener is None:
                     self._listener = Listener(self._address, self.channel, self._news)
         if seen is not None:
@@ -285,6 +293,8 @@ class PostgresStore(StoreVerbs):
 
     def close(self) -> None:
         """Give the connections back; a second call does nothing."""
+        with self._lock:
+            self._is_closed = True
         if self._listener is not None:
             self._listener.close()
         with self._lock:
@@ -292,6 +302,9 @@ class PostgresStore(StoreVerbs):
                 self._writer.close()
                 self._writer = None
         self._pool.close()
+
+    def _closed_error(self) -> StoreError:
+        return StoreError(f"The ledger {self.url} has been closed. Open it again: Ledger.open.")
 
 
 class _Transaction:

@@ -75,10 +75,15 @@ def _explain_connect(error: psycopg.Error, address: Address) -> StoreError | Con
     return translate(error, address.url)
 
 
-def patiently(action: Callable[[], T], patience: float = PATIENCE) -> T:
+def patiently(action: Callable[[], T], renew: Callable[[], None] | None = None, patience: float = PATIENCE) -> T:
     """Perform an action again, with growing pauses, while the server is out of reach.
 
     The action must be one that may be repeated: a commit whose answer was lost may have gone through.
+
+    Args:
+        action: What is done.
+        renew: Called before it is done once more, to drop connections that broke meanwhile.
+        patience: Seconds after which the error is raised.
     """
     deadline = time.monotonic() + patience
     pause = _FIRST_PAUSE
@@ -91,6 +96,8 @@ def patiently(action: Callable[[], T], patience: float = PATIENCE) -> T:
                 raise
             time.sleep(pause)
             pause = min(pause * 2, _LAST_PAUSE)
+            if renew is not None:
+                renew()
 
 
 # --- migrations ----------------------------------------------------------------------------------

@@ -161,8 +161,11 @@ class SQLiteStore(StoreVerbs):
             fault("after_commit")
 
     def _roll_back(self) -> None:
-        if self._writer.in_transaction:
-            self._writer.execute("ROLLBACK")
+        try:
+            if self._writer.in_transaction:
+                self._writer.execute("ROLLBACK")
+        except sqlite3.ProgrammingError:
+            pass  # it was closed: the error that led here says so
 
     def _read(self, action: Callable[[sqlite3.Connection], T]) -> T:
         with self._read_lock:
