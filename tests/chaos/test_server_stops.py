@@ -17,7 +17,7 @@ PROOF = Path(__file__).with_name("server_stops.py")
     "MILEPOST_TEST_POSTGRES" in os.environ, reason="a server that somebody else runs is not ours to stop"
 )
 def test_every_run_ends_right_though_the_server_is_stopped_hard_under_them() -> None:
-    sizes = ("2000", "3") if os.environ.get("MILEPOST_CHAOS") == "full" else ("200", "2")
+    sizes = ("2000", "3") if os.environ.get("MILEPOST_CHAOS") == "full" else ("300", "2")
     done = subprocess.run(
         [sys.executable, str(PROOF), "--runs", sizes[0], "--stops", sizes[1], "--json"],
         stdout=subprocess.PIPE,
@@ -26,11 +26,13 @@ def test_every_run_ends_right_though_the_server_is_stopped_hard_under_them() -> 
         check=False,
     )
     found = json.loads(done.stdout)
+    del found["extra"]  # a body may run again whose completion the server never heard of
     assert found == {
         "runs": int(sizes[0]),
         "stops": int(sizes[1]),
         "right": int(sizes[0]),
         "completed twice": 0,
+        "again": 0,
         "open": 0,
         "problems": 0,
     }

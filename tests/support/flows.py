@@ -7,15 +7,16 @@ that waits does so for a file of its own in the same folder.
 from __future__ import annotations
 
 import os
-import re
 import signal
 import threading
 import time
 import uuid
 from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
-from milepost import Dag, StepContext
+from milepost import Dag, Ledger, RunHandle, StepContext
 
 PATIENCE = 60.0  # seconds
 
@@ -142,6 +143,43 @@ two_steps.node(end, text=two_steps.node(begin))
 three_steps = Dag("three_steps")
 three_steps.node(end, text=three_steps.node(go_on, text=three_steps.node(begin)))
 
-RESULT = re.compile(r"(?P<n>\d+)(\.[0-9a-f]{12}){2,3}")
+ORDER = ["begin", "go_on", "end"]
+
+
+def judge_short_runs(ledger: Ledger, handles: Sequence[RunHandle], folder: str | Path) -> dict[str, int]:
+    """Compare the results of many short runs, the n-th with input n, with the ledger and with the traces.
+
+    Returns how many there are of each finding:
+
+    - ``right``: runs whose result was made of the outputs that the ledger has of their steps.
+    - ``completed twice``: steps with more than one completed attempt.
+    - ``again``: bodies that ran although their step had completed, because a later one had begun.
+    - ``extra``: bodies that ran again because nobody had recorded that they had run; a crash may do that.
+    - ``problems``: what ``milepost doctor`` finds.
+    """
+    found = Counter(right=0, again=0, extra=0, problems=len(list(ledger.check())))
+    found["completed twice"] = 0
+    for n, handle in enumerate(handles):
+        outputs = {
+            step.label: ledger.get_output(handle.run_id, step.label)
+            for step in ledger.list_steps(handle.run_id)
+            if step.status == "completed"
+        }
+        made = [outputs[label] for label in ORDER if label in outputs]
+        result = handle.result(0)
+        grows = all(later.startswith(f"{sooner}.") for sooner, later in pairwise(made))
+        found["right"] += bool(made) and made[0].startswith(f"{n}.") and grows and result == made[-1]
+        completed = Counter(s.label for s in ledger.list_steps(handle.run_id) if s.status == "completed")
+        found["completed twice"] += sum(count > 1 for count in completed.values())
+    began: dict[str, int] = {}
+    ran: Counter[tuple[str, str]] = Counter()
+    for label, run_id, *_ in traces(folder):
+        place = ORDER.index(label)
+        found["again"] += place < began.get(run_id, 0)
+        began[run_id] = max(place, began.get(run_id, 0))
+        ran[run_id, label] += 1
+    found["extra"] = sum(count - 1 for count in ran.values())
+    return dict(found)
+
 
 FLOWS = [held, hogging, deadly, two_steps, three_steps]
