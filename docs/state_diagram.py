@@ -1,7 +1,7 @@
 """Draw a state machine as SVG, from its transition table alone.
 
-States that nothing leads to stand in the first column, those that end in the last, what comes next
-after the first in the middle, and everything else below it. An arrow bends to its own left, so that
+The first state, where the machine begins, stands in the first column, those that end in the last, what
+comes next after the first in the middle, and everything else below it. An arrow bends to its own left, so that
 the way there and the way back never cover each other.
 """
 
@@ -65,8 +65,7 @@ def draw_states(
 
 
 def _place(pairs: list[tuple[str, str]], order: list[str], terminal: Collection[str]) -> dict[str, Point]:
-    entered = {target for state, target in pairs if state != target}
-    begin = [state for state in order if state not in entered]
+    begin = order[:1]
     hub = [state for state in order if state not in terminal and any((b, state) in pairs for b in begin)]
     ends = [state for state in order if state in terminal]
     aside = [state for state in order if state not in (*begin, *hub, *ends)]

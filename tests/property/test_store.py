@@ -281,7 +281,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert model is not None
         assert (model.status, model.epoch) == (run.status, run.lease_epoch)
         model.close("cancelled", now)
-        model.move("resume" if is_stopped else "rescue")
+        model.move("resume")
         model.epoch += 1
         model.attempt = attempt
         model.owner, model.lease_until = owner, now + LEASE
