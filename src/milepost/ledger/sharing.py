@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 from milepost.clock import Clock, SystemClock
 from milepost.ledger.gate import Gate
@@ -15,6 +15,8 @@ from milepost.values import encode
 
 __all__ = ["Sharing"]
 
+_CLOCK_TRUST: Final = 10.0  # seconds that the server's time is counted on from here before it is asked again
+
 
 class Sharing:
     """Mixed into :class:`milepost.Ledger`."""
@@ -22,6 +24,7 @@ class Sharing:
     store: Store
     clock: Clock
     lease: float
+    _server_time: tuple[float | None, int] = (None, 0)  # when it was looked at (monotonic), and what it was
 
     def require_run(self, run_id: str) -> Run:
         """Return the run of this id."""
@@ -53,7 +56,7 @@ class Sharing:
         """
         check_event(name)
         check_name("scope", scope)
-        return self.store.emit_event(scope, name, encode(payload), self.clock.now(), conn=conn)
+        return self.store.emit_event(scope, name, encode(payload), self.shared_now(), conn=conn)
 
     def get_event(self, name: str, *, scope: str = DEFAULT_QUEUE) -> Event | None:
         """Return an event with its payload as JSON text, or None where it was not emitted.
@@ -172,8 +175,14 @@ class Sharing:
             True
         """
         now = self.clock.now()
-        is_own = self.store.is_shared and isinstance(self.clock, SystemClock)
-        return self.store.read_clock(now) if is_own else now
+        if not (self.store.is_shared and isinstance(self.clock, SystemClock)):
+            return now
+        looked_at, found = self._server_time
+        if looked_at is None or not 0 <= self.clock.monotonic() - looked_at < _CLOCK_TRUST:
+            found = self.store.read_clock(now)
+            looked_at = self.clock.monotonic()
+            self._server_time = looked_at, found
+        return found + int((self.clock.monotonic() - looked_at) * 1e6)
 
     # --- why ---------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ def give_back(ledger: Ledger, run: Run, kind: str, message: str, pause: float = 
         message: The reason.
         pause: Seconds until it may be claimed again.
     """
-    now = ledger.clock.now()
+    now = ledger.shared_now()
     available_at = now + int(pause * 1e6) if pause else None
     try:
         ledger.store.release_task(

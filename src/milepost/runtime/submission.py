@@ -111,7 +111,7 @@ def new_task(ledger: Ledger, graph: Graph, inputs: Mapping[str, Any], kind: str,
         ConfigurationError: The run id breaks the rule, or the tags are not plain data.
         ValueNotStorable: An input cannot be stored.
     """
-    now = ledger.clock.now()
+    now = ledger.shared_now()
     return NewTask(
         run_id=options.run_id or new_run_id(now),
         workflow=graph.name,

@@ -31,9 +31,10 @@ def begin_wait(session: RunSession, flight: Flight) -> list[Flight]:
         session.fail(flight, error)
         flight.is_final = True
         return [flight]
-    (found,) = session.ledger.store.register_waits([wait], session.ledger.clock.now())
+    now = session.ledger.shared_now()
+    (found,) = session.ledger.store.register_waits([wait], now)
     session.waits[flight.call.label] = flight
-    if found.outcome is None and (found.wake_at is None or found.wake_at > session.ledger.clock.now()):
+    if found.outcome is None and (found.wake_at is None or found.wake_at > now):
         return []
     return look(session)
 
@@ -54,7 +55,7 @@ def suspend(session: RunSession) -> bool:
     write = session.last_write()
     if write is not None:
         session.ledger.commit(write)
-    now = session.ledger.clock.now()
+    now = session.ledger.shared_now()
     session.ledger.store.suspend_run(session.run_id, session.lease_epoch, seen=seen, now=now)
     session.end = RunEnd(RunStatus.SUSPENDED, now)
     session.is_over = True
@@ -63,7 +64,7 @@ def suspend(session: RunSession) -> bool:
 
 def _take(session: RunSession) -> tuple[list[Flight], int]:
     """Return the flights whose waits are over, and how many waits of the run are resolved in all."""
-    waits = session.ledger.store.resolve_due_waits(session.run_id, session.ledger.clock.now())
+    waits = session.ledger.store.resolve_due_waits(session.run_id, session.ledger.shared_now())
     landed = []
     resolved = 0
     for wait in waits:
@@ -82,7 +83,7 @@ def _new_wait(session: RunSession, flight: Flight) -> NewWait:
     node = flight.call.node
     asked = session.execution.arguments(flight.call)
     flight.is_written = True  # its one row comes with its end: until then the wait's own row tells
-    now = session.ledger.clock.now()
+    now = session.ledger.shared_now()
     scope = event = wake_at = None
     if node.wait == "sleep":
         wake_at = _moment(asked["duration"], now, node.label)

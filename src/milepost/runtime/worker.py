@@ -233,12 +233,12 @@ class Worker:
         return self._stops > 0
 
     async def _claim(self, free: int) -> list[ClaimedTask]:
-        claim = self.ledger.store.claim_tasks
-        now = self.ledger.clock.now()
+        def claim() -> list[ClaimedTask]:
+            now = self.ledger.shared_now()
+            return self.ledger.store.claim_tasks(self.queues, owner=self._owner, now=now, lease=self._lease, limit=free)
+
         try:
-            return await asyncio.to_thread(
-                claim, self.queues, owner=self._owner, now=now, lease=self._lease, limit=free
-            )
+            return await asyncio.to_thread(claim)
         except StoreError as error:
             _LOG.warning("no task could be claimed: %s", error)
             return []
@@ -246,19 +246,20 @@ class Worker:
     async def _wait(self, *, is_full: bool) -> None:
         assert self._news is not None
         # What falls due while every slot is taken has to wait for one: no reason to look.
-        due = None if is_full else await asyncio.to_thread(self._next_due)
-        pause = POLL if due is None else min(POLL, max(0.0, (due - self.ledger.clock.now()) / 1e6))
+        pause = POLL if is_full else await asyncio.to_thread(self._until_due)
         try:
             async with asyncio.timeout(pause):
                 await self._news.wait()
         except TimeoutError:
             pass
 
-    def _next_due(self) -> int | None:
+    def _until_due(self) -> float:
+        """Return the seconds until something falls due, at most those between two looks."""
         try:
-            return self.ledger.store.next_due()
+            due = self.ledger.store.next_due()
+            return POLL if due is None else min(POLL, max(0.0, (due - self.ledger.shared_now()) / 1e6))
         except StoreError:
-            return None
+            return POLL
 
     # --- one run -----------------------------------------------------------------------------
 
