@@ -70,8 +70,10 @@ def test_migrations_split_into_the_statements_they_hold() -> None:
 WALKS = {
     "list_runs": "walks the index of its order until the page is full",
     "list_workflows": "an index alone answers it; asked by people",
+    "count_tasks": "counts every run that is not over",
     "find_open_steps": "doctor looks at everything",
     "find_broken_claims": "doctor looks at everything",
+    "find_unfinished_steps": "doctor looks at everything",
     "find_completed_twice": "doctor looks at everything",
     "find_bad_times": "doctor looks at everything",
 }
@@ -119,13 +121,19 @@ def test_the_list_of_walks_holds_nothing_that_goes_straight_to_its_rows(store: S
 def test_a_page_of_runs_comes_in_the_order_of_an_index_whatever_the_filter(
     store: SQLiteStore, given: tuple[str, ...]
 ) -> None:
-    plan = _plan(store, keep_given(store._sql["list_runs"], frozenset(given)))
+    state = {"is_over"} if "status" in given else set()
+    plan = _plan(store, keep_given(store._sql["list_runs"], frozenset(given) | state))
     assert len(plan) == 1, plan
     expected = "SEARCH runs USING INDEX" if given else "SCAN runs USING INDEX runs_by_created"
     assert plan[0].startswith(expected)
     by = {"parent_run_id": "runs_by_parent", "workflow": "runs_by_(workflow|status)", "status": "runs_by_status"}
     index = next((index for name, index in by.items() if name in given), "runs_by_created")
     assert re.search(index, plan[0]), plan
+
+
+def test_a_page_of_runs_in_a_state_that_is_not_over_walks_the_index_of_those(store: SQLiteStore) -> None:
+    text = keep_given(store._sql["list_runs"], frozenset({"status", "is_open"}))
+    assert _plan(store, text) == ["SCAN runs USING INDEX runs_open"]
 
 
 def test_claiming_and_ending_touch_one_run_by_its_key(store: SQLiteStore) -> None:

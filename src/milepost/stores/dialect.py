@@ -75,7 +75,7 @@ POSTGRES: Final = Dialect(
         "for_share": "FOR SHARE",
         "for_update": "FOR UPDATE",
         # Leases follow the server's clock, so that machines whose clocks differ agree on who holds one.
-        "lease_now": _SERVER_CLOCK,
+        "lease_now": f"(SELECT {_SERVER_CLOCK})",  # asked once, so that an index can be walked up to it
         "lease_until": f"({_SERVER_CLOCK} + :lease)",
         "output_bytes": "convert_to(output, 'UTF8')",
         "among_texts": "= ANY (ARRAY(SELECT json_array_elements_text(CAST(:texts AS JSON))))",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Final
 
@@ -115,10 +116,8 @@ class LeaseVerbs(Transacting):
         deleted = rows = 0
         with self.transaction() as tx:
             for (top,) in tx.rows("list_expired_runs", before=before, limit=limit):
-                family = [top, *(run_id for (run_id,) in tx.rows("list_family", root_run_id=top))]
-                for run_id in family:
-                    rows += sum(tx.execute(name, run_id=run_id) for name in _DELETIONS)
-                rows += tx.execute("delete_family", root_run_id=top)
+                family = json.dumps([top, *(run_id for (run_id,) in tx.rows("list_family", root_run_id=top))])
+                rows += sum(tx.execute(name, texts=family) for name in _DELETIONS)
                 deleted += 1
                 if rows > _DELETE_ROWS:
                     break
@@ -140,5 +139,6 @@ _DELETIONS: Final = (
     "delete_checkpoints",
     "delete_waits",
     "delete_attempts",
-    "delete_payload",
+    "delete_payloads",
+    "delete_runs",
 )

@@ -40,7 +40,7 @@ from milepost.stores.batch import write_batch
 from milepost.stores.checks import check_ledger
 from milepost.stores.dialect import POSTGRES
 from milepost.stores.news import News
-from milepost.stores.postgres_connection import Address, connect, find_schema_number, patiently
+from milepost.stores.postgres_connection import Address, connect, find_schema_number, patiently, prepare
 from milepost.stores.postgres_errors import is_transient, translate
 from milepost.stores.postgres_listener import Listener
 from milepost.stores.postgres_text import int_array, named, numbered, over_arrays, text_array
@@ -126,6 +126,7 @@ class PostgresStore(StoreVerbs):
             max_size=_POOL,
             open=True,
             timeout=10,
+            configure=prepare,
             kwargs={"autocommit": True, "application_name": "milepost", "prepare_threshold": 2, "connect_timeout": 10},
         )
 

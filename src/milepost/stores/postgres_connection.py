@@ -16,7 +16,7 @@ from milepost.stores.postgres_address import Address
 from milepost.stores.postgres_errors import is_transient, translate
 from milepost.stores.sql import load_migrations
 
-__all__ = ["OLDEST_SERVER", "Address", "connect", "find_schema_number", "migrate", "patiently"]
+__all__ = ["OLDEST_SERVER", "Address", "connect", "find_schema_number", "migrate", "patiently", "prepare"]
 
 OLDEST_SERVER: Final = 130000  # 13: the oldest that the tests' features are known to be in
 PATIENCE: Final = 60.0  # seconds that lost connections are tried again before a caller is told
@@ -32,7 +32,19 @@ _REFUSALS: Final = (
 )
 _LEAD: Final = re.compile("FATAL:|fe_sendauth:")
 
+# Every statement finds its rows by a key, or walks an index in its order until it has enough. The server keeps
+# a plan for each prepared statement, and one that it made while a table was empty would read the whole table
+# until statistics are renewed, minutes and a million rows later. So the other ways are closed to it, as far as
+# there is an index. A bitmap is among them because it never marks dead entries of an index, as a plain walk does.
+_CLOSED: Final = ("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "enable_bitmapscan", "jit")
+_PLANS: Final = "; ".join(f"SET {name} = off" for name in _CLOSED)
+
 T = TypeVar("T")
+
+
+def prepare(connection: psycopg.Connection[Any]) -> None:
+    """Make a new connection fit for our statements."""
+    connection.execute(_PLANS)
 
 
 def connect(address: Address, *, autocommit: bool = True) -> psycopg.Connection[Any]:
@@ -60,6 +72,8 @@ def connect(address: Address, *, autocommit: bool = True) -> psycopg.Connection[
         raise LedgerUnreadable(
             address.url, f"the server is PostgreSQL {version // 10000}, and {OLDEST_SERVER // 10000} or newer is needed"
         )
+    if autocommit:
+        prepare(connection)
     return connection
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from milepost.model import Attempt, Checkpoint, Edge, Run, RunPayload, StepAttempt
-from milepost.states import RunStatus, StepStatus
+from milepost.states import TERMINAL_RUN, RunStatus, StepStatus
 from milepost.store import RunFilter, StepRow
 
 __all__ = ["ReadingVerbs", "to_run", "to_step"]
@@ -46,9 +46,13 @@ class ReadingVerbs:
     def list_runs(self, filter_: RunFilter) -> list[Run]:
         """Return a page of runs, newest first."""
         before_at, before_id = filter_.before or (None, None)
+        status = filter_.status
+        is_over = None if status is None else status in TERMINAL_RUN
         rows = self._rows(
             "list_runs",
-            status=filter_.status.value if filter_.status else None,
+            status=status.value if status else None,
+            is_over=is_over or None,
+            is_open=is_over is False or None,
             workflow=filter_.workflow,
             since=filter_.since,
             parent_run_id=filter_.parent_run_id,

@@ -16,27 +16,26 @@ ORDER BY finished_at LIMIT :limit;
 SELECT run_id FROM runs WHERE root_run_id = :root_run_id AND parent_run_id IS NOT NULL ORDER BY run_id;
 
 -- name: delete_steps
-DELETE FROM steps WHERE run_id = :run_id;
+DELETE FROM steps WHERE run_id {among_texts};
 
 -- name: delete_edges
-DELETE FROM edges WHERE run_id = :run_id;
+DELETE FROM edges WHERE run_id {among_texts};
 
 -- name: delete_checkpoints
-DELETE FROM checkpoints WHERE run_id = :run_id;
+DELETE FROM checkpoints WHERE run_id {among_texts};
 
 -- name: delete_waits
-DELETE FROM waits WHERE run_id = :run_id;
+DELETE FROM waits WHERE run_id {among_texts};
 
 -- name: delete_attempts
-DELETE FROM attempts WHERE run_id = :run_id;
+DELETE FROM attempts WHERE run_id {among_texts};
 
--- name: delete_payload
-DELETE FROM run_payloads WHERE run_id = :run_id;
+-- name: delete_payloads
+DELETE FROM run_payloads WHERE run_id {among_texts};
 
--- name: delete_family
--- One statement for all of them, so that no child is left without its parent in between.
-DELETE FROM runs
-WHERE run_id = :root_run_id OR (root_run_id = :root_run_id AND parent_run_id IS NOT NULL);
+-- name: delete_runs
+-- One statement for a whole family, so that no child is left without its parent in between.
+DELETE FROM runs WHERE run_id {among_texts};
 
 -- name: delete_unused_definitions
 DELETE FROM definitions

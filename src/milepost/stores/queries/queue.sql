@@ -120,7 +120,7 @@ WHERE run_id IN (SELECT run_id FROM held) AND lease_owner = :owner AND status = 
 RETURNING run_id, lease_epoch;
 
 -- name: list_owners -> many
-SELECT DISTINCT lease_owner FROM runs WHERE status = 'running' AND lease_owner IS NOT NULL AND queue IS NOT NULL;
+SELECT DISTINCT lease_owner FROM runs WHERE lease_owner IS NOT NULL AND queue IS NOT NULL;
 
 -- name: insert_worker
 -- An id is free whose worker stopped, fell silent or is known to be dead. The same registration may come twice.
@@ -184,5 +184,5 @@ SELECT
 -- name: count_tasks -> many
 -- Depth of each queue by state; finished runs are not counted, so that this stays quick.
 SELECT queue, status, COUNT(*), MIN(created_at) FROM runs
-WHERE queue IS NOT NULL AND status IN ('pending', 'running', 'suspended')
+WHERE queue IS NOT NULL AND status IN ('pending', 'running', 'suspended') AND finished_at IS NULL
 GROUP BY queue, status ORDER BY queue, status;

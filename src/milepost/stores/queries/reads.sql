@@ -21,6 +21,8 @@ SELECT document FROM definitions WHERE hash = :hash;
 SELECT {run_columns} FROM runs
 WHERE 1 = 1
     AND status = :status                                      -- if :status
+    AND finished_at IS NOT NULL                               -- if :is_over
+    AND finished_at IS NULL                                   -- if :is_open
     AND workflow = :workflow                                  -- if :workflow
     AND parent_run_id = :parent_run_id                        -- if :parent_run_id
     AND created_at >= :since                                  -- if :since

@@ -67,5 +67,5 @@ WHERE run_id = :run_id AND lease_epoch = :lease_epoch AND status = 'running';
 DELETE FROM events
 WHERE emitted_at < :before
     AND emitted_at < COALESCE(
-        (SELECT MIN(created_at) FROM runs WHERE status IN ('pending', 'running', 'suspended')), :before
+        (SELECT MIN(created_at) FROM runs WHERE finished_at IS NULL), :before
     );

@@ -38,13 +38,15 @@ CREATE TABLE runs (
     error_type TEXT,
     error_message TEXT,
     CHECK (parent_run_id IS NULL OR parent_run_id <> run_id),
-    CHECK (status <> 'running' OR (lease_owner IS NOT NULL AND lease_until IS NOT NULL)),
+    CHECK ((status = 'running') = (lease_owner IS NOT NULL)),
+    CHECK ((status = 'running') = (lease_until IS NOT NULL)),
     CHECK ((status IN ('completed', 'failed', 'cancelled')) = (finished_at IS NOT NULL))
 ) STRICT, WITHOUT ROWID;
 
 -- Lists are newest first: each way to filter them is an index in that order.
 CREATE INDEX runs_by_created ON runs (created_at, run_id);
-CREATE INDEX runs_by_status ON runs (status, created_at, run_id);
+CREATE INDEX runs_by_status ON runs (status, created_at, run_id) WHERE finished_at IS NOT NULL;
+CREATE INDEX runs_open ON runs (created_at, run_id) WHERE finished_at IS NULL;
 CREATE INDEX runs_by_workflow ON runs (workflow, created_at, run_id);
 CREATE INDEX runs_by_parent ON runs (parent_run_id, created_at, run_id) WHERE parent_run_id IS NOT NULL;
 CREATE INDEX runs_by_root ON runs (root_run_id) WHERE parent_run_id IS NOT NULL;
