@@ -17,7 +17,9 @@ from milepost.model import Schedule
 from milepost.store import RunEnd, Store, Submitted
 from milepost.stores.postgres import PostgresStore
 
-COMMIT = b"COMMIT"
+# What commits: the end of a transaction, a statement that is one, the end of several that were sent as one.
+COMMIT = (b"COMMIT", b"\0milepost_write_at_once\0")
+SYNC = b"S\0\0\0\4"
 
 
 @pytest.fixture
@@ -185,7 +187,7 @@ def test_a_verb_whose_commit_is_not_answered_does_its_work_once_and_answers_as_e
     with_no_cut.close()
 
     prepare(store)
-    line.cut_after(COMMIT)
+    line.cut_after(*COMMIT)
     assert verb(store) == answer
     assert line.cuts == 1
     assert everything(near) == expected
@@ -205,7 +207,7 @@ def test_a_run_that_somebody_took_meanwhile_is_not_written_to_again(line: Proxy,
     started(store)
     near.rescue_tasks(now=NOW, limit=9, max_rescues=5, owner_gone=OWNER, reason=DIED)
     claim(near, owner=OTHER)
-    line.cut_after(COMMIT)
+    line.cut_after(*COMMIT)
     (error,) = store.apply([write("task", 1, ends=[end("a", "task")], end=completed())])
     assert error is not None
     assert (get(near).status, get(near).lease_owner) == (RunStatus.RUNNING, OTHER)
@@ -216,7 +218,7 @@ def test_a_claim_that_is_not_answered_leaves_its_tasks_to_the_heartbeat_and_take
     line: Proxy, store: Store, near: Store
 ) -> None:
     submit(near, *[task(f"t{n}", now=NOW + n) for n in range(4)])
-    line.cut_after(COMMIT)
+    line.cut_after(SYNC)
     assert claimed_ids(store, limit=2) == ["t2", "t3"]  # the first two are leased, and nobody knows
     assert line.cuts == 1
     assert claimed_ids(near, owner=OTHER) == []
@@ -229,7 +231,7 @@ def test_a_worker_whose_line_is_cut_again_and_again_executes_each_run_once(
     with Ledger.open(url) as ledger:
         inputs = [{"folder": str(tmp_path), "n": n} for n in range(12)]
         handles = three_steps.submit_many(inputs, ledger=ledger)
-        line.cut_after(COMMIT, times=6)
+        line.cut_after(*COMMIT, times=6)
         with Ledger.open(line.url, lease=0.6) as own:
             worker = Worker([three_steps], ledger=own, concurrency=4, heartbeat_process=False)
             while any(handle.record.finished_at is None for handle in handles):

@@ -40,7 +40,7 @@ class Proxy:
         user = parts.netloc.split("@")[0] + "@" if "@" in parts.netloc else ""
         self.url = f"{parts.scheme}://{user}{parts.path}?host={self._folder}&{others}"
         self.cuts = 0
-        self._wanted: list[bytes] = []
+        self._wanted: list[tuple[bytes, ...]] = []
         self._lock = threading.Lock()
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(Path(self._folder) / _NAME))
@@ -49,10 +49,10 @@ class Proxy:
         self._lines: set[socket.socket] = set()
         self._start(self._accept)
 
-    def cut_after(self, text: bytes, times: int = 1) -> None:
-        """Cut the next lines on which a client sends this text (b"" for any), once the server has answered."""
+    def cut_after(self, *texts: bytes, times: int = 1) -> None:
+        """Cut the next lines on which a client sends one of these (b"" is any), once the server has answered."""
         with self._lock:
-            self._wanted += [text] * times
+            self._wanted += [texts] * times
 
     @property
     def is_armed(self) -> bool:
@@ -121,7 +121,7 @@ class Proxy:
     def _takes(self, data: bytes) -> bool:
         with self._lock:
             for wanted in self._wanted:
-                if wanted in data:
+                if any(text in data for text in wanted):
                     self._wanted.remove(wanted)
                     return True
         return False

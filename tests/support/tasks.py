@@ -129,7 +129,7 @@ def shift_server_clock(store: PostgresStore, micros: int) -> None:
     """Let the server tell this store another time, on every connection that it has."""
     setting = "SELECT set_config('milepost.clock_shift', %s, false)"
     assert store._writer is not None
-    store._writer.execute(setting, [str(micros)])
+    store._writer.connection.execute(setting, [str(micros)])
     store._pool.wait()
     borrowed = [store._pool.getconn() for _ in range(store._pool.get_stats()["pool_size"])]
     for connection in borrowed:

@@ -54,6 +54,13 @@ def test_every_statement_is_used() -> None:
     assert [name for name in STATEMENTS if f'"{name}"' not in source] == []
 
 
+def test_what_only_one_dialect_has_says_why_it_differs() -> None:
+    source = "".join(path.read_text() for path in FOLDER.glob("*.py"))
+    for path in FOLDER.glob("queries/postgres/*.sql"):
+        assert path.read_text().startswith("-- Differs from the portable text because "), path
+        assert [name for name in load_statements(f"postgres/{path.name}") if f'"{name}"' not in source] == []
+
+
 def test_migrations_split_into_the_statements_they_hold() -> None:
     text = load_migrations("sqlite")[0][2]
     tables = set(re.findall(r"CREATE TABLE (\w+)", text))

@@ -15,14 +15,15 @@ from postgres import new_schema, server_url
 from rows import LEASE, NOW, OWNER, completed, edge, end, new_run, write
 
 from milepost.store import NewTask
-from milepost.stores.postgres import PostgresStore, _columns
+from milepost.stores.postgres import PostgresStore
 from milepost.stores.postgres_connection import Address, connect
+from milepost.stores.postgres_statements import OWN_FILES, columns
 from milepost.stores.postgres_text import named
-from milepost.stores.rows import ROW_TYPES, is_number
+from milepost.stores.rows import ROW_TYPES, FenceRow, end_row, is_number
 from milepost.stores.sql import PARAMETER, keep_given, load_statements
 from milepost.stores.verbs import STATEMENT_FILES
 
-STATEMENTS = load_statements(*STATEMENT_FILES)
+STATEMENTS = load_statements(*STATEMENT_FILES, *OWN_FILES)
 
 # Of 50,000 runs, n from 0: one in ten waits, one in a hundred waits for a time, one in a hundred is running, and one
 # in a hundred failed; the others completed.
@@ -107,6 +108,7 @@ GIVEN: dict[str, Any] = {
 # The statements that run all the time, or over very many runs: claims, rescues, heartbeats, lists, retention.
 PINNED = {
     "claim_tasks": {"runs_ready", "runs_pkey", "queues_pkey"},
+    "claim_at_once": {"runs_ready", "runs_pkey", "queues_pkey", "run_payloads_pkey"},
     "promote_due": {"runs_due", "runs_pkey"},
     "next_due": {"runs_due"},
     "list_payloads": {"run_payloads_pkey"},
@@ -205,16 +207,16 @@ def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _plan(filled: Filled, name: str, *optional: str) -> list[dict[str, Any]]:
     """Return the nodes of a statement's plan."""
-    text = keep_given(filled.store._texts.portable[name], frozenset(optional))
+    text = keep_given(filled.store._statements.portable[name], frozenset(optional))
     given = {parameter: GIVEN.get(parameter, 1) for parameter in PARAMETER.findall(text)}
     rows = filled.connection.execute(f"EXPLAIN (FORMAT JSON) {named(text)}", given).fetchall()
     return list(_nodes(rows[0][0][0]["Plan"]))
 
 
 def _plan_of_rows(filled: Filled, name: str, rows: list[Any]) -> list[dict[str, Any]]:
-    text, arrays = filled.store._texts.batch[name]
+    text, row_type = filled.store._statements.batch[name]
     cursor = psycopg.RawCursor(filled.connection)
-    rows = cursor.execute(f"EXPLAIN (FORMAT JSON) {text}", _columns(rows, arrays)).fetchall()
+    rows = cursor.execute(f"EXPLAIN (FORMAT JSON) {text}", columns(row_type, rows)).fetchall()
     return list(_nodes(rows[0][0][0]["Plan"]))
 
 
@@ -252,7 +254,23 @@ def test_rows_of_many_runs_find_each_run_by_its_key(filled: Filled, name: str) -
     assert _indexes(_plan_of_rows(filled, name, [row] * 64)) == ROWS[name]
 
 
-@pytest.mark.parametrize("name", [name for name in STATEMENTS if name not in WALKS])
+def test_what_is_written_at_once_finds_each_run_by_its_key(filled: Filled) -> None:
+    text, row_types = filled.store._statements.at_once["write_at_once"]
+    run_ids = [f"run{100002 + 100 * n}" for n in range(64)]
+    rows: dict[str, list[Any]] = {
+        "FenceRow": [FenceRow(run_id, 1) for run_id in run_ids],
+        "StepWrite": [end("step", run_id) for run_id in run_ids],
+        "EdgeWrite": [edge("a", "b", run_id) for run_id in run_ids],
+        "EndRow": [end_row(write(run_id, end=completed())) for run_id in run_ids],
+    }
+    arrays = [array for row_type in row_types for array in columns(row_type, rows[row_type])]
+    found = psycopg.RawCursor(filled.connection).execute(f"EXPLAIN (FORMAT JSON) {text}", arrays).fetchall()
+    nodes = list(_nodes(found[0][0][0]["Plan"]))
+    assert _indexes(nodes) == {"runs_pkey", "attempts_pkey"}
+    assert _walked(nodes) == []
+
+
+@pytest.mark.parametrize("name", [name for name in STATEMENTS if name not in WALKS and name != "write_at_once"])
 def test_no_other_statement_walks_a_whole_table(filled: Filled, name: str) -> None:
     if STATEMENTS[name].row is None:
         nodes = _plan(filled, name)
@@ -285,8 +303,8 @@ def test_a_plan_made_while_the_ledger_was_empty_reads_no_table_when_it_is_full()
         for turn in range(12):
             _work(store, f"late{turn}")
         with store._borrow() as pooled, store._lock:
-            for connection in (pooled, store._writer):
-                assert connection is not None
+            assert store._writer is not None
+            for connection in (pooled, store._writer.connection):
                 connection.execute("SELECT pg_stat_force_next_flush()")
         assert reads() == before
         store.close()

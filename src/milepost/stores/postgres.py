@@ -12,17 +12,14 @@ are ordered by run, so that two writers never wait for each other in a circle.
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain
-from operator import itemgetter
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 import psycopg
-from psycopg import sql
 from psycopg.pq import TransactionStatus
-from psycopg.rows import tuple_row
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from milepost.errors import (
@@ -34,20 +31,23 @@ from milepost.errors import (
     StoreError,
     StoreUnavailable,
 )
-from milepost.model import Problem
-from milepost.store import FaultHook, NewRun, RunWrite, Write
+from milepost.model import Problem, Run, RunPayload
+from milepost.store import ClaimedTask, FaultHook, NewRun, Write
 from milepost.stores.batch import write_batch
 from milepost.stores.checks import check_ledger
-from milepost.stores.dialect import POSTGRES
 from milepost.stores.news import News
-from milepost.stores.postgres_connection import Address, connect, find_schema_number, patiently, prepare
+from milepost.stores.postgres_connection import Address, find_schema_number, patiently, prepare
 from milepost.stores.postgres_errors import is_transient, translate
 from milepost.stores.postgres_listener import Listener
-from milepost.stores.postgres_text import int_array, named, numbered, over_arrays, text_array
-from milepost.stores.rows import fields_of, is_number
-from milepost.stores.sql import PARAMETER, keep_given, load_migrations, load_statements
-from milepost.stores.transaction import Transaction
-from milepost.stores.verbs import STATEMENT_FILES, StoreVerbs
+from milepost.stores.postgres_statements import Statements
+from milepost.stores.postgres_text import named
+from milepost.stores.postgres_transaction import PostgresTransaction
+from milepost.stores.postgres_writer import Writer
+from milepost.stores.queueing import PROMOTE, in_claim_order
+from milepost.stores.reading import to_run
+from milepost.stores.sql import keep_given, load_migrations
+from milepost.stores.transaction import Transaction, repeatable
+from milepost.stores.verbs import StoreVerbs
 
 __all__ = ["PostgresStore"]
 
@@ -56,34 +56,6 @@ __all__ = ["PostgresStore"]
 _REFUSALS: Final = (MilepostError, UnicodeEncodeError, OverflowError)
 
 _POOL: Final = 8  # connections beside the one that commits
-
-
-class _Texts(NamedTuple):
-    """The statements by name: as they are written, bound by name, from one row, from arrays of many rows."""
-
-    portable: dict[str, str]
-    named: dict[str, str]
-    single: dict[str, str]
-    batch: dict[str, tuple[str | None, tuple[_Array, ...]]]
-
-
-_Array = Callable[[Sequence[Any]], str | None]
-
-
-def _load_texts(schema: str) -> _Texts:
-    texts = _Texts({}, {}, {}, {})
-    for name, statement in load_statements(*STATEMENT_FILES).items():
-        text = POSTGRES.render(statement.text, schema=schema)
-        texts.portable[name] = text
-        texts.named[name] = named(text)
-        if statement.row is not None:
-            fields, numbers = fields_of(statement.row), is_number(statement.row)
-            types = ["bigint" if is_int else "text" for is_int in numbers]
-            if set(PARAMETER.findall(text)).issuperset(fields):  # the server asks for the type of one that is not used
-                texts.single[name] = numbered(text, fields, types)
-            arrays = tuple(int_array if is_int else text_array for is_int in numbers)
-            texts.batch[name] = over_arrays(text, fields, types), arrays
-    return texts
 
 
 T = TypeVar("T")
@@ -116,10 +88,10 @@ class PostgresStore(StoreVerbs):
         self._news = News()
         self._listener: Listener | None = None
         self._is_closed = False
-        self._writer: psycopg.Connection[Any] | None = connect(self._address)
-        self._check_schema(self._writer)
-        self._database = self._writer.info.dbname
-        self._texts = _load_texts(self._address.schema)
+        self._statements = Statements(self._address.schema)
+        self._writer: Writer | None = Writer(self._address, self._statements)
+        self._check_schema(self._writer.connection)
+        self._database = self._writer.connection.info.dbname
         self._pool = ConnectionPool(
             self._address.conninfo,
             min_size=1,
@@ -179,10 +151,10 @@ class PostgresStore(StoreVerbs):
         except (UnicodeEncodeError, OverflowError) as error:
             raise StoreError(f"The ledger {self.url} cannot hold a value: {error}.") from error
 
-    def _join(self, connection: psycopg.Connection[Any]) -> _Transaction:
-        return _Transaction(self._texts, self._address.schema, self.channel, connection)
+    def _join(self, connection: psycopg.Connection[Any]) -> PostgresTransaction:
+        return PostgresTransaction(self._statements, self._address.schema, self.channel, connection)
 
-    def _join_caller(self, conn: Any) -> _Transaction:
+    def _join_caller(self, conn: Any) -> PostgresTransaction:
         """Join the caller's transaction, or refuse what is none of this ledger's database."""
         if not isinstance(conn, psycopg.Connection):
             raise ConfigurationError(
@@ -205,7 +177,7 @@ class PostgresStore(StoreVerbs):
 
     def _rows(self, statement: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
         given = frozenset(name for name, value in parameters.items() if value is not None)
-        text = named(keep_given(self._texts.portable[statement], given))
+        text = named(keep_given(self._statements.portable[statement], given))
 
         def read() -> list[tuple[Any, ...]]:
             with self._borrow() as connection:
@@ -241,14 +213,15 @@ class PostgresStore(StoreVerbs):
             if self._is_closed:
                 raise self._closed_error()
             writer = self._writer
-            if writer is None or writer.closed:
-                writer = self._writer = connect(self._address)
+            if writer is None or writer.is_closed:
+                writer = self._writer = Writer(self._address, self._statements)
             try:
-                if len(batch) == 1 and self._end_one_step(writer, batch[0]):
-                    return [None]
-                with writer.transaction():
-                    outcomes = write_batch(self._join(writer), batch)
-                    self._fire("before_commit")
+                if writer.write_at_once(batch, partial(self._fire, "before_commit")):
+                    outcomes: list[Exception | None] = [None] * len(batch)
+                else:
+                    with writer.connection.transaction():
+                        outcomes = write_batch(self._join(writer.connection), batch)
+                        self._fire("before_commit")
             except psycopg.Error as error:
                 if is_transient(error):
                     writer.close()
@@ -257,15 +230,30 @@ class PostgresStore(StoreVerbs):
         self._fire("after_commit")
         return outcomes
 
-    def _end_one_step(self, writer: psycopg.Connection[Any], write: Write) -> bool:
-        """Write the one row of a completed step: one statement, one round trip, one commit."""
-        if type(write) is not RunWrite or len(write.ends) != 1 or not write.is_plain:
-            return False
-        self._fire("before_commit")
-        written = psycopg.RawCursor(writer).execute(self._texts.single["end_step"], write.ends[0]).rowcount
-        if written:
-            self._fire("after_commit")
-        return written == 1
+    # --- claiming ----------------------------------------------------------------------------
+
+    @repeatable
+    def claim_tasks(self, queues: Sequence[str], *, owner: str, now: int, lease: int, limit: int) -> list[ClaimedTask]:
+        """Lease up to ``limit`` runs that are due, from the queues in their order.
+
+        One round trip, and one transaction, for each queue that is looked at; mostly that is one.
+        """
+        statements = self._statements.named
+        claimed: list[ClaimedTask] = []
+        asked: dict[str, Any] = {"owner": owner, "now": now, "lease": lease}
+        with self._borrow() as connection:
+            for place, queue in enumerate(queues):
+                asked |= {"queue": queue, "limit": limit - len(claimed)}
+                self._fire("before_commit")
+                with connection.pipeline():
+                    if place == 0:
+                        connection.execute(statements["promote_due"], {"now": now, "limit": PROMOTE})
+                    cursor = connection.execute(statements["claim_at_once"], asked)
+                claimed += sorted(map(_claimed, cursor.fetchall()), key=lambda task: in_claim_order(task.run))
+                self._fire("after_commit")
+                if len(claimed) >= limit:
+                    break
+        return claimed
 
     # --- waking ------------------------------------------------------------------------------
 
@@ -308,67 +296,8 @@ class PostgresStore(StoreVerbs):
         return StoreError(f"The ledger {self.url} has been closed. Open it again: Ledger.open.")
 
 
-class _Transaction:
-    """Named statements on one connection, inside a transaction."""
-
-    def __init__(self, texts: _Texts, schema: str, channel: str, connection: psycopg.Connection[Any]) -> None:
-        self._texts = texts
-        self._schema = schema
-        self._channel = channel
-        self._connection = connection
-        # The caller's connection may make other cursors than these, and other rows than tuples.
-        self._cursor = psycopg.Cursor(connection, row_factory=tuple_row)
-
-    def execute(self, statement: str, /, **parameters: Any) -> int:
-        return self._cursor.execute(self._texts.named[statement], parameters).rowcount
-
-    def rows(self, statement: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
-        return self._cursor.execute(self._texts.named[statement], parameters).fetchall()
-
-    def write_rows(self, statement: str, rows: Sequence[tuple[Any, ...]], /) -> int:
-        raw = psycopg.RawCursor(self._connection)
-        if len(rows) == 1 and statement in self._texts.single:
-            return raw.execute(self._texts.single[statement], rows[0]).rowcount
-        text, arrays = self._texts.batch[statement]
-        if text is None:
-            raw.executemany(self._texts.single[statement], rows)
-            return raw.rowcount
-        return sum(raw.execute(text, _columns(wave, arrays)).rowcount for wave in _waves(rows))
-
-    def insert_rows(self, statement: str, rows: Sequence[tuple[Any, ...]], /) -> set[str]:
-        raw = psycopg.RawCursor(self._connection, row_factory=tuple_row)
-        text, arrays = self._texts.batch[statement]
-        found = raw.execute(f"{text}\nRETURNING run_id", _columns(rows, arrays)).fetchall()
-        return {run_id for (run_id,) in found}
-
-    def lock(self, name: str, /) -> None:
-        self._cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [name])
-
-    def lock_table(self, name: str, /) -> None:
-        table = sql.Identifier(self._schema, name)
-        self._cursor.execute(sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(table))
-
-    def notify(self, topic: str, /) -> None:
-        self._cursor.execute("SELECT pg_notify(%s, %s)", [self._channel, topic])
+_RUN_FIELDS: Final = len(Run.__dataclass_fields__)
 
 
-def _columns(rows: Sequence[tuple[Any, ...]], arrays: Sequence[_Array]) -> list[str | None]:
-    """Return rows as one array for each of their fields."""
-    return [array(column) for array, column in zip(arrays, zip(*rows, strict=True), strict=True)]
-
-
-def _waves(rows: Sequence[tuple[Any, ...]]) -> list[list[tuple[Any, ...]]]:
-    """Split rows so that none has a key twice: one statement may touch a row once only.
-
-    Within each, rows are ordered by run: two writers that lock runs in one order cannot wait for each
-    other in a circle.
-    """
-    waves: list[list[tuple[Any, ...]]] = []
-    seen: Counter[tuple[Any, ...]] = Counter()
-    for row in rows:
-        key = row[:3]
-        if seen[key] == len(waves):
-            waves.append([])
-        waves[seen[key]].append(row)
-        seen[key] += 1
-    return [sorted(wave, key=itemgetter(0)) for wave in waves]
+def _claimed(row: tuple[Any, ...]) -> ClaimedTask:
+    return ClaimedTask(to_run(row[:_RUN_FIELDS]), RunPayload(row[0], *row[_RUN_FIELDS:]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, Final
 
@@ -11,9 +11,10 @@ import psycopg
 
 from milepost.stores.sql import PARAMETER
 
-__all__ = ["int_array", "named", "numbered", "over_arrays", "text_array"]
+__all__ = ["int_array", "named", "numbered", "over_arrays", "over_rows", "text_array"]
 
 _WHERE: Final = re.compile(r"\nWHERE ")
+_ROW_TYPE: Final = re.compile(r"\{([A-Z]\w+)\}")
 
 
 @cache
@@ -44,9 +45,29 @@ def over_arrays(text: str, fields: Sequence[str], types: Sequence[str]) -> str |
     """
     if _WHERE.search(text) is None:
         return None
-    arrays = ", ".join(f"${place}::{kind}[]" for place, kind in enumerate(types, 1))
-    source = f"\nFROM unnest({arrays}) AS given({', '.join(fields)})\nWHERE "
+    source = f"\nFROM {_unnest(fields, types, 1)}\nWHERE "
     return _WHERE.sub(lambda _: source, PARAMETER.sub(r"given.\1", text), count=1)
+
+
+def over_rows(text: str, shape_of: Callable[[str], tuple[Sequence[str], Sequence[str]]]) -> tuple[str, list[str]]:
+    """Return a statement with ``{RowType}`` as rows from arrays, and the row types in the order they are given in.
+
+    Args:
+        text: The statement.
+        shape_of: Returns the fields of a row type, and their types in the database.
+    """
+    sources: dict[str, str] = {}
+    place = 1
+    for row_type in dict.fromkeys(_ROW_TYPE.findall(text)):
+        fields, types = shape_of(row_type)
+        sources[row_type] = _unnest(fields, types, place)
+        place += len(fields)
+    return _ROW_TYPE.sub(lambda match: sources[match[1]], text), list(sources)
+
+
+def _unnest(fields: Sequence[str], types: Sequence[str], first: int) -> str:
+    arrays = ", ".join(f"${place}::{kind}[]" for place, kind in enumerate(types, first))
+    return f"unnest({arrays}) AS given({', '.join(fields)})"
 
 
 def text_array(values: Sequence[Any]) -> str | None:

@@ -13,7 +13,7 @@ from milepost.stores.reading import to_run
 from milepost.stores.rows import AttemptRow, payload_row, task_row
 from milepost.stores.transaction import TASKS, Transacting, Transaction, repeatable
 
-__all__ = ["QueueVerbs"]
+__all__ = ["PROMOTE", "QueueVerbs", "in_claim_order"]
 
 
 class QueueVerbs(Transacting):
@@ -84,7 +84,7 @@ class QueueVerbs(Transacting):
     def claim_tasks(self, queues: Sequence[str], *, owner: str, now: int, lease: int, limit: int) -> list[ClaimedTask]:
         """Lease up to ``limit`` runs that are due, from the queues in their order."""
         with self.transaction() as tx:
-            tx.rows("promote_due", now=now, limit=_PROMOTE)
+            tx.rows("promote_due", now=now, limit=PROMOTE)
             runs: list[Run] = []
             for queue in queues:
                 left = limit - len(runs)
@@ -93,7 +93,7 @@ class QueueVerbs(Transacting):
                 rows = tx.rows(
                     "claim_tasks", queue=queue, owner=owner, now=now, lease=lease, lease_until=now + lease, limit=left
                 )
-                runs += sorted(map(to_run, rows), key=lambda run: (run.priority, run.created_at, run.run_id))
+                runs += sorted(map(to_run, rows), key=in_claim_order)
             if runs:
                 tx.write_rows(
                     "insert_attempt",
@@ -319,8 +319,13 @@ class QueueVerbs(Transacting):
         ]
 
 
-_PROMOTE: Final = 500  # runs that one claim makes ready
+PROMOTE: Final = 500  # runs that one claim makes ready
 _SUBMIT: Final = 5000  # tasks that go out in one statement
+
+
+def in_claim_order(run: Run) -> tuple[int, int, str]:
+    """Return by what tasks of a queue are ordered: best priority first, oldest first within it."""
+    return run.priority, run.created_at, run.run_id
 
 
 def _worker(row: tuple[Any, ...]) -> WorkerInfo:

@@ -14,6 +14,7 @@ __all__ = [
     "ROW_TYPES",
     "AttemptRow",
     "EndRow",
+    "FenceRow",
     "PayloadRow",
     "RunRow",
     "TaskRow",
@@ -99,6 +100,13 @@ class EndRow(NamedTuple):
     error_message: str | None
 
 
+class FenceRow(NamedTuple):
+    """A run, and the epoch under which it is written to."""
+
+    run_id: str
+    lease_epoch: int
+
+
 ROW_TYPES: Final[dict[str, Any]] = {
     row.__name__: row
     for row in (
@@ -111,6 +119,7 @@ ROW_TYPES: Final[dict[str, Any]] = {
         PayloadRow,
         AttemptRow,
         EndRow,
+        FenceRow,
     )
 }
 
