@@ -131,6 +131,13 @@ def test_a_key_that_comes_twice_in_one_batch_is_one_run(store: Store) -> None:
     ]
 
 
+def test_a_taken_id_is_refused_also_where_a_later_task_of_the_batch_has_its_key(store: Store) -> None:
+    submit(store, task("taken"))
+    with pytest.raises(RunExists, match="'taken'"):
+        submit(store, task("taken", idempotency_key="key", now=NOW + 1), task("later", idempotency_key="key"))
+    assert store.get_run("later") is None
+
+
 def test_a_key_stands_for_its_run_until_that_is_deleted(store: Store) -> None:
     run = started(store, "first", idempotency_key="key")
     assert store.apply([write("first", run.lease_epoch, ends=[end(run_id="first")], end=completed())]) == [None]

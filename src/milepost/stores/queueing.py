@@ -46,12 +46,16 @@ class QueueVerbs(Transacting):
         new = tx.insert_rows("submit_run", rows)
         tx.write_rows("insert_payload", [payload_row(task) for task in tasks if task.run_id in new])
         outcomes = []
-        for task in tasks:
+        places = {task.run_id: place for place, task in enumerate(tasks)}
+        for place, task in enumerate(tasks):
             if task.run_id in new:
                 new.remove(task.run_id)  # the same id once more is not new
                 outcomes.append(Submitted(task.run_id, is_new=True))
-            else:
-                outcomes.append(self._find_submitted(tx, task))
+                continue
+            found = self._find_submitted(tx, task)
+            if places.get(found.run_id, place) > place:
+                raise RunExists(task.run_id)  # a later task took the key, since this one's id was taken
+            outcomes.append(found)
         return outcomes
 
     def _find_submitted(self, tx: Transaction, task: NewTask) -> Submitted:
