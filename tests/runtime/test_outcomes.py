@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 
 from milepost import Dag, Ledger, RunFailed, RunStatus, StepContext, StepStatus, graph, step
 from milepost.errors import OutputMismatch, StepNotFound, ValueNotRestorable, ValueNotStorable
+from milepost.runtime import steps
 from milepost.values import text
 
 PATIENCE = 10.0
@@ -459,6 +460,30 @@ def test_a_value_whose_own_methods_raise_fails_the_step_and_not_the_driver(
     run = way.run(dag, ledger=ledger)
     assert run.failed_step == "it"
     assert run.error.startswith(kind)
+
+
+class Unspeakable:
+    def __repr__(self) -> str:
+        raise ValueError("no words")
+
+
+def test_an_annotation_that_cannot_be_put_in_words_is_kept_all_the_same(way, ledger: Ledger):
+    def number_unspeakably() -> Annotated[int, Unspeakable()]:
+        return 20
+
+    dag = Dag("unspeakable")
+    dag.node(number_unspeakably)
+    assert way.run(dag, ledger=ledger).result() == 20
+
+
+def test_a_check_that_cannot_be_made_fails_the_step_and_not_the_driver(way, ledger: Ledger, monkeypatch):
+    def refuse(name: str, annotation: Any) -> None:
+        raise ArithmeticError(f"no check for {name}")
+
+    monkeypatch.setattr(steps, "return_check", refuse)
+    run = way.run(sum_dag(), ledger=ledger)
+    assert run.status is RunStatus.FAILED
+    assert isinstance(run.exception, ArithmeticError)
 
 
 def test_a_sync_step_that_returns_a_coroutine_is_told_to_be_async(way, ledger: Ledger):

@@ -60,7 +60,11 @@ def annotation_name(annotation: Any) -> str:
         return "None"
     if isinstance(annotation, type) and not typing.get_args(annotation):
         return annotation.__qualname__
-    return re.sub(r"\btyping\.", "", str(annotation)).replace("NoneType", "None")
+    try:
+        text = str(annotation)
+    except Exception:  # what stands in an Annotated is somebody's code
+        text = object.__repr__(annotation)
+    return re.sub(r"\btyping\.", "", text).replace("NoneType", "None")
 
 
 def show(value: Any) -> str:

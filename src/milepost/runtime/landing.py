@@ -23,11 +23,11 @@ def take_value(flight: Flight, value: Any) -> None:
     """Put a body's value on its flight, checked against the annotation and encoded.
 
     A value that does not pass is the flight's final error: running the body again would only repeat
-    its side effects. Never raises, whatever the value's own methods do: nobody would hear of it.
+    its side effects. Never raises, whatever the methods of the value and of the annotation do: nobody would hear of it.
     """
     node = flight.call.node
-    check = node.body.check
     try:
+        check = node.body.check
         if check is not None:
             check(value)
         if not node.transient:
