@@ -283,6 +283,17 @@ def test_a_poisoned_write_alone_is_an_answer_and_not_a_crash(store: Store) -> No
     assert (store.list_steps("run"), store.list_edges("run")) == ([], [])
 
 
+def test_a_refused_batch_leaves_the_next_ones_what_they_need(store: Store) -> None:
+    stand(store, new_run())
+    # Of several statements, which a driver may have prepared and lets go of when it rolls back.
+    poison = write(starts=[start("x")], ends=[end("y", status="no such state")])
+    for number in range(3):
+        stand(store, write(ends=[end(f"a{number}"), end(f"b{number}")]))
+        for more in range(4):
+            stand(store, write(starts=[start(f"c{number}{more}")]))
+        assert kinds(store, poison) == [StoreError]
+
+
 def test_a_run_and_its_first_steps_may_share_a_batch(store: Store) -> None:
     stand(store, new_run(), write(starts=[start()]), write(ends=[end()]), write(ends=[end("last")], end=completed()))
     assert [(s.label, s.status) for s in store.list_steps("run")] == [("last", "completed"), ("step", "completed")]

@@ -390,8 +390,8 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _apply(self, store: Store, batch: list[Write]) -> None:
         expected = self.model.apply(batch)
-        outcomes = [None if outcome is None else type(outcome) for outcome in store.apply(batch)]
-        assert outcomes == expected
+        outcomes = store.apply(batch)
+        assert [None if outcome is None else type(outcome) for outcome in outcomes] == expected, outcomes
 
     # --- what must hold ------------------------------------------------------------------------
 

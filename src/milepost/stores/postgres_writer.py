@@ -99,12 +99,18 @@ class Writer:
         return written is not None and int(written) == len(steps) + len(ends)
 
     def _run(self, name: bytes, text: str, values: list[bytes | None]) -> pq.abc.PGresult:
-        pgconn = self.connection.pgconn
-        if name not in self._prepared:
-            pgconn.send_prepare(name, text.encode())
-            self._fetch()
-            self._prepared.add(name)
-        pgconn.send_query_prepared(name, values)
+        if name in self._prepared:
+            try:
+                return self._run_prepared(name, values)
+            except errors.InvalidSqlStatementName:
+                pass  # psycopg lets go of all that is prepared on a connection when a transaction was rolled back
+        self.connection.pgconn.send_prepare(name, text.encode())
+        self._fetch()
+        self._prepared.add(name)
+        return self._run_prepared(name, values)
+
+    def _run_prepared(self, name: bytes, values: list[bytes | None]) -> pq.abc.PGresult:
+        self.connection.pgconn.send_query_prepared(name, values)
         return self._fetch()
 
     def _fetch(self) -> pq.abc.PGresult:
