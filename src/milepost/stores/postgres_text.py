@@ -9,11 +9,10 @@ from typing import Any, Final
 
 import psycopg
 
-from milepost.stores.sql import PARAMETER
+from milepost.stores.sql import PARAMETER, over_source
 
 __all__ = ["int_array", "named", "numbered", "over_arrays", "over_rows", "text_array"]
 
-_WHERE: Final = re.compile(r"\nWHERE ")
 _ROW_TYPE: Final = re.compile(r"\{([A-Z]\w+)\}")
 
 
@@ -38,15 +37,8 @@ def numbered(text: str, fields: Sequence[str], types: Sequence[str]) -> str:
 
 
 def over_arrays(text: str, fields: Sequence[str], types: Sequence[str]) -> str | None:
-    """Return a statement that takes many rows at once, as one array for each field.
-
-    Only what has a WHERE of its own line can be turned so (an INSERT ... SELECT, an UPDATE); of anything
-    else there is no such form, and it runs once for each row.
-    """
-    if _WHERE.search(text) is None:
-        return None
-    source = f"\nFROM {_unnest(fields, types, 1)}\nWHERE "
-    return _WHERE.sub(lambda _: source, PARAMETER.sub(r"given.\1", text), count=1)
+    """Return a statement that takes many rows at once, as one array for each field; None where it cannot."""
+    return over_source(text, _unnest(fields, types, 1))
 
 
 def over_rows(text: str, shape_of: Callable[[str], tuple[Sequence[str], Sequence[str]]]) -> tuple[str, list[str]]:

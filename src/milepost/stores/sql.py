@@ -15,9 +15,10 @@ from functools import cache
 from importlib import resources
 from typing import Final
 
-__all__ = ["PARAMETER", "Statement", "keep_given", "load_migrations", "load_statements", "numbered"]
+__all__ = ["PARAMETER", "Statement", "keep_given", "load_migrations", "load_statements", "numbered", "over_source"]
 
 _HEAD: Final = re.compile(r"^-- name: (?P<name>\w+)(?: \((?P<row>\w+)\))?(?: -> (?P<returns>one|many))?$", re.MULTILINE)
+_WHERE: Final = re.compile(r"\nWHERE ")
 PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_]+)")
 _COMMENT: Final = re.compile(r"^\s*--.*\n?", re.MULTILINE)
 _OPTIONAL: Final = re.compile(r"^(?P<line>.*?)\s*-- if :(?P<name>\w+)\n", re.MULTILINE)
@@ -61,6 +62,23 @@ def keep_given(text: str, given: frozenset[str]) -> str:
         'WHERE 1 = 1\n  AND b = :b\n'
     """
     return _OPTIONAL.sub(lambda match: f"{match['line']}\n" if match["name"] in given else "", text)
+
+
+def over_source(text: str, source: str) -> str | None:
+    r"""Return a statement that takes its parameters from the rows of a source named ``given``.
+
+    Only what has a WHERE of its own line can be turned so (an INSERT ... SELECT, an UPDATE); of anything else
+    there is no such form, and it runs once for each row.
+
+    Example:
+        >>> print(over_source("UPDATE a SET b = :b\nWHERE a.c = :c", "(SELECT 1 AS b, 2 AS c) AS given"))
+        UPDATE a SET b = given.b
+        FROM (SELECT 1 AS b, 2 AS c) AS given
+        WHERE a.c = given.c
+    """
+    if _WHERE.search(text) is None:
+        return None
+    return _WHERE.sub(lambda _: f"\nFROM {source}\nWHERE ", PARAMETER.sub(r"given.\1", text), count=1)
 
 
 @cache

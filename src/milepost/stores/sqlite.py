@@ -14,7 +14,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any, Final, TypeVar
@@ -24,14 +24,13 @@ from milepost.model import Problem
 from milepost.store import FaultHook, RunWrite, Write
 from milepost.stores.batch import write_batch
 from milepost.stores.checks import check_ledger
-from milepost.stores.dialect import SQLITE
 from milepost.stores.news import News
-from milepost.stores.rows import fields_of
-from milepost.stores.sql import keep_given, load_statements, numbered
+from milepost.stores.sql import keep_given
 from milepost.stores.sqlite_connection import connect, migrate, patiently
 from milepost.stores.sqlite_errors import translate
 from milepost.stores.sqlite_fork import guard_forks
-from milepost.stores.verbs import STATEMENT_FILES, StoreVerbs
+from milepost.stores.sqlite_transaction import SQLiteStatements, SQLiteTransaction
+from milepost.stores.verbs import StoreVerbs
 
 __all__ = ["SQLiteStore"]
 
@@ -42,14 +41,6 @@ _GLANCE: Final = 0.005  # seconds between looks at whether another process wrote
 _REFUSALS: Final = (sqlite3.Error, OverflowError, UnicodeEncodeError)
 
 T = TypeVar("T")
-
-
-def _load_sql() -> dict[str, str]:
-    texts = {}
-    for name, statement in load_statements(*STATEMENT_FILES).items():
-        text = SQLITE.render(statement.text)
-        texts[name] = text if statement.row is None else numbered(text, fields_of(statement.row))
-    return texts
 
 
 class SQLiteStore(StoreVerbs):
@@ -81,7 +72,7 @@ class SQLiteStore(StoreVerbs):
         self.is_read_only = read_only
         self.fault = fault
         self._is_memory = path == ":memory:"
-        self._sql = _load_sql()
+        self._sql = SQLiteStatements()
         self._write_lock = threading.Lock()
         self._read_lock = self._write_lock if self._is_memory or read_only else threading.Lock()
         options: dict[str, Any] = {"durability": durability, "is_memory": self._is_memory}
@@ -96,16 +87,16 @@ class SQLiteStore(StoreVerbs):
                 self._writer.close()
                 raise
         self._news = News()
-        self._tx = _Transaction(self._writer, self._sql, self._news)
+        self._tx = SQLiteTransaction(self._writer, self._sql, self._news)
 
     # --- transactions ------------------------------------------------------------------------
 
     @contextmanager
-    def transaction(self, conn: Any = None) -> Iterator[_Transaction]:
+    def transaction(self, conn: Any = None) -> Iterator[SQLiteTransaction]:
         """Open a transaction; with ``conn``, join the caller's and neither begin nor commit it."""
         if conn is not None:
             try:
-                yield _Transaction(self._join(conn), self._sql, self._news)
+                yield SQLiteTransaction(self._join(conn), self._sql, self._news)
             except sqlite3.ProgrammingError as error:  # closed, or of another thread
                 raise ConfigurationError(f"conn cannot be used here: {error}") from error
             except _REFUSALS as error:
@@ -291,37 +282,3 @@ def _begins_by_itself(conn: sqlite3.Connection) -> bool:
     # Python 3.12 has a second way to say it: True, False, or -1 for what isolation_level says.
     autocommit = getattr(conn, "autocommit", -1)
     return autocommit is False or (autocommit == -1 and conn.isolation_level is not None)
-
-
-class _Transaction:
-    """Named statements on one connection, inside a transaction."""
-
-    def __init__(self, connection: sqlite3.Connection | sqlite3.Cursor, sql: Mapping[str, str], news: News) -> None:
-        self._connection = connection
-        self._sql = sql
-        self._news = news
-
-    def execute(self, statement: str, /, **parameters: Any) -> int:
-        return self._connection.execute(self._sql[statement], parameters).rowcount
-
-    def rows(self, statement: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
-        return self._connection.execute(self._sql[statement], parameters).fetchall()
-
-    def write_rows(self, statement: str, rows: Sequence[tuple[Any, ...]], /) -> int:
-        if len(rows) == 1:
-            return self._connection.execute(self._sql[statement], rows[0]).rowcount
-        return self._connection.executemany(self._sql[statement], rows).rowcount
-
-    def insert_rows(self, statement: str, rows: Sequence[tuple[Any, ...]], /) -> set[str]:
-        execute, text = self._connection.execute, self._sql[statement]
-        return {row[0] for row in rows if execute(text, row).rowcount}
-
-    def lock(self, name: str, /) -> None:
-        """Nothing to do: there is one writer at a time."""
-
-    def lock_table(self, name: str, /) -> None:
-        """Nothing to do: there is one writer at a time."""
-
-    def notify(self, topic: str, /) -> None:
-        # Heard a moment before the commit; whoever looks too early looks again when the file has changed.
-        self._news.tell()

@@ -27,7 +27,10 @@ class Transaction(Protocol):
         ...
 
     def write_rows(self, statement: str, rows: Sequence[tuple[Any, ...]], /) -> int:
-        """Run a statement that is bound from rows of its type, for each of them; return how many rows changed."""
+        """Run a statement that is bound from rows of its type, for each of them; return how many rows changed.
+
+        No two rows for an UPDATE may name one row of its table.
+        """
         ...
 
     def insert_rows(self, statement: str, rows: Sequence[tuple[Any, ...]], /) -> set[str]:
