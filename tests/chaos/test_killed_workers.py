@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flows import calibrate, counts, deadly, held, hogging, traces, two_steps
+from flows import counts, deadly, held, hogging, traces, two_steps
 from nursery import Nursery, Process, is_alive
 from tasks import until
 
@@ -167,22 +167,26 @@ def has_opened_a_ledger(pid: int) -> bool:
 def test_a_step_that_holds_the_interpreter_lock_starves_threads_and_keeps_its_lease_by_the_heartbeat_process(
     ledger: Ledger, workers: Nursery, tmp_path: Path, has_helper: bool
 ) -> None:
-    lease = 1.0
+    lease = 1.5
     worker = workers.start(ledger.full_url, lease=lease, heartbeat_process=has_helper)
     until(lambda: ledger.store.get_worker(worker.worker_id))
     if has_helper:
         until(lambda: any(has_opened_a_ledger(helper) for helper in worker.helpers()))
-    size = calibrate(4 * lease)
-    handle = hogging.submit({"folder": str(tmp_path), "size": size}, ledger=ledger)
+    handle = hogging.submit({"folder": str(tmp_path), "seconds": 3 * lease}, ledger=ledger)
     until(lambda: counts(tmp_path)["hog"])
     seen: set[int] = set()
     is_expired = False
-    while not counts(tmp_path)["after"] and handle.record.finished_at is None:
+
+    def has_ended() -> bool:
+        nonlocal is_expired
         run = handle.record
         if run.lease_until is not None:
             seen.add(run.lease_until)
             is_expired = is_expired or run.lease_until < time.time_ns() // 1000
-    assert handle.result(30) == size * (size - 1) // 2
+        return counts(tmp_path)["after"] > 0 or run.finished_at is not None
+
+    until(has_ended)
+    assert handle.result(30) == 3 * lease
     assert counts(tmp_path)["hog"] == 1
     if has_helper:
         assert not is_expired

@@ -6,6 +6,7 @@ that waits does so for a file of its own in the same folder.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import threading
@@ -81,27 +82,20 @@ held.node(last, two=_two)
 # --- a step that holds the interpreter lock ------------------------------------------------------
 
 
-def calibrate(seconds: float) -> int:
-    """Return how many numbers ``sum`` takes this long for, on this machine as it is now."""
-    size = 2_000_000
-    began = time.perf_counter()
-    sum(range(size))
-    return int(size * seconds / (time.perf_counter() - began))
-
-
-def hog(ctx: StepContext, folder: str, size: int) -> int:
-    """Add numbers up in one call of C code, which lets no other thread of the process run meanwhile."""
+def hog(ctx: StepContext, folder: str, seconds: float) -> float:
+    """Spend these seconds in one call of C code that keeps the interpreter lock from every other thread."""
     trace(folder, f"hog {ctx.run_id}")
-    return sum(range(size))
+    ctypes.PyDLL(None).usleep(int(seconds * 1e6))
+    return seconds
 
 
-def after(ctx: StepContext, folder: str, total: int) -> int:
+def after(ctx: StepContext, folder: str, spent: float) -> float:
     trace(folder, f"after {ctx.run_id}")
-    return total
+    return spent
 
 
 hogging = Dag("hogging")
-hogging.node(after, total=hogging.node(hog))
+hogging.node(after, spent=hogging.node(hog))
 
 
 # --- a run that kills whoever executes it --------------------------------------------------------
