@@ -108,14 +108,14 @@ class Retry:
         max_retries: Further attempts after the first, 0 or more.
         delay: Seconds before the first retry.
         backoff_factor: Each further delay is this many times the one before.
-        max_delay: Upper limit of a delay in seconds.
+        max_delay: Upper limit of a delay in seconds, the first one's too.
         jitter: Part of the delay, 0 to 1, that is drawn at random and taken off, so that many
             failed steps do not come back at the same moment.
         retry_on: Exception types that are worth another attempt.
         give_up_on: Exception types that are not, even where ``retry_on`` names a base of theirs.
 
     Raises:
-        ConfigurationError: A value is out of range.
+        ConfigurationError: A value is out of range, or ``delay`` is longer than ``max_delay``.
 
     Example:
         >>> Retry(max_retries=3, delay=0.5, backoff_factor=2).max_retries
@@ -137,6 +137,11 @@ class Retry:
         for name in ("delay", "max_delay"):
             if not (_is_number(getattr(self, name)) and getattr(self, name) >= 0):
                 raise ConfigurationError(f"{name} must be a number of seconds, 0 or more, not {getattr(self, name)!r}.")
+        if self.delay > self.max_delay:
+            raise ConfigurationError(
+                f"delay={self.delay:g} is longer than max_delay={self.max_delay:g}. "
+                f"Give a max_delay of {self.delay:g} or more."
+            )
         if not (_is_number(self.backoff_factor) and self.backoff_factor >= 1):
             raise ConfigurationError(f"backoff_factor must be a number of 1 or more, not {self.backoff_factor!r}.")
         if not (_is_number(self.jitter) and 0 <= self.jitter <= 1):

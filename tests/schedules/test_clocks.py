@@ -46,4 +46,4 @@ def test_a_machine_that_is_an_hour_behind_fires_what_has_come(url: str, dag: Dag
 
 def test_on_a_file_the_clock_is_the_machine_s(ledger: Ledger):
     before = time.time_ns() // 1000
-    assert before <= ledger.schedule_now() <= time.time_ns() // 1000
+    assert before <= ledger.shared_now() <= time.time_ns() // 1000

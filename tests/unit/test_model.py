@@ -88,6 +88,7 @@ def test_progress_is_told_in_words(said: tuple[int | None, int | None, str | Non
         {"delay": None},
         {"max_delay": -1},
         {"max_delay": "5m"},
+        {"delay": 600},
         {"backoff_factor": 0.5},
         {"backoff_factor": float("nan")},
         {"backoff_factor": "2"},
@@ -111,7 +112,7 @@ def test_a_policy_that_could_never_work_is_refused_by_the_name_of_its_option(opt
 
 def test_the_borders_of_a_policy_are_allowed():
     Retry(max_retries=0, delay=0, backoff_factor=1, max_delay=0, jitter=1)
-    Retry(max_retries=1000, delay=1e9, jitter=0, retry_on=(), give_up_on=(BaseException,))
+    Retry(max_retries=1000, delay=1e9, max_delay=1e9, jitter=0, retry_on=(), give_up_on=(BaseException,))
 
 
 def test_policies_of_equal_values_are_equal_and_can_be_keys():

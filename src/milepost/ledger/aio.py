@@ -190,10 +190,6 @@ class AsyncLedger:
         """See :meth:`Ledger.last_run_of_schedule`."""
         return await _hop(self.ledger.last_run_of_schedule, name)
 
-    async def schedule_now(self) -> int:
-        """See :meth:`Ledger.schedule_now`."""
-        return await _hop(self.ledger.schedule_now)
-
     async def pause_schedule(self, name: str) -> Schedule:
         """See :meth:`Ledger.pause_schedule`."""
         return await _hop(self.ledger.pause_schedule, name)

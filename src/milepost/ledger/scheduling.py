@@ -82,7 +82,7 @@ class Scheduling:
             [0, 0, 0]
         """
         schedule = self.require_schedule(name)
-        first = resumed_at(schedule, self.schedule_now())
+        first = resumed_at(schedule, self.shared_now())
         ticks = [] if first is None else [first, *islice(rule_ticks(schedule, first), max(0, n - 1))]
         return [moment_of(schedule, tick) for tick in ticks[:n]]
 
@@ -94,14 +94,6 @@ class Scheduling:
         """
         return self.store.last_run_of(self.require_schedule(name).creator)
 
-    def schedule_now(self) -> int:
-        """Return the time that schedules go by, in microseconds since 1970.
-
-        It is the server's clock where the ledger has a server, so that a machine whose own clock is wrong
-        fires no tick before its time and skips none; a clock that was handed in goes before it.
-        """
-        return self.shared_now()
-
     # --- pausing -----------------------------------------------------------------------------
 
     def pause_schedule(self, name: str) -> Schedule:
@@ -111,7 +103,7 @@ class Scheduling:
             ScheduleNotFound: There is none of this name.
         """
         self.require_schedule(name)
-        self.store.pause_schedule(name, self.schedule_now())
+        self.store.pause_schedule(name, self.shared_now())
         return self.require_schedule(name)
 
     def resume_schedule(self, name: str) -> Schedule:
@@ -123,7 +115,7 @@ class Scheduling:
             ScheduleNotFound: There is none of this name.
         """
         schedule = self.require_schedule(name)
-        self.store.resume_schedule(name, resumed_at(schedule, self.schedule_now()))
+        self.store.resume_schedule(name, resumed_at(schedule, self.shared_now()))
         return self.require_schedule(name)
 
     def remove_schedule(self, name: str) -> None:
@@ -156,7 +148,7 @@ class Scheduling:
             >>> run.workflow, run.created_by
             ('greet', 'schedule:hourly')
         """
-        task = trigger_task(self.require_schedule(name), self.schedule_now())
+        task = trigger_task(self.require_schedule(name), self.shared_now())
         outcome = self.store.submit_tasks([task])[0]
         run = self.store.get_run(outcome.run_id)
         assert run is not None
@@ -195,7 +187,7 @@ class Scheduling:
         ticks = iter(self._past_ticks(schedule, start, end))
         now = 0
         while batch := list(islice(ticks, _BATCH)):
-            now = max(self.schedule_now(), now + _BATCH)  # the ids of one batch sort before those of the next
+            now = max(self.shared_now(), now + _BATCH)  # the ids of one batch sort before those of the next
             tasks = tick_tasks(schedule, batch, now)
             outcomes = self.store.submit_tasks(tasks)
             runs += [
@@ -219,7 +211,7 @@ class Scheduling:
             raise ConfigurationError(
                 f"A backfill ends after it starts: {start.isoformat()} to {end.isoformat()} is empty."
             )
-        now = self.schedule_now()
+        now = self.shared_now()
         if last > now:
             raise ConfigurationError(
                 f"A backfill is of the past, and {end.isoformat()} has not come: what comes is the schedule's own. "

@@ -46,7 +46,7 @@ class Firing:
         Raises:
             StoreError: The ledger is out of reach; what was not fired stays due.
         """
-        now = self._ledger.schedule_now()
+        now = self._ledger.shared_now()
         fired = 0
         for schedule in list(self._due(now)):  # read before any is fired: each gets one turn a round
             try:

@@ -69,7 +69,7 @@ class Maintenance:
         next_at = self._ledger.store.next_schedule_at()
         if next_at is None:
             return _LONGEST_PAUSE
-        left = (next_at - self._ledger.schedule_now()) / 1e6
+        left = (next_at - self._ledger.shared_now()) / 1e6
         if left <= 0 and not self._fired:
             return _WAITING_PAUSE  # it is due and was not fired: looking without a pause would help nobody
         return min(_LONGEST_PAUSE, max(_SHORTEST_PAUSE, left))
