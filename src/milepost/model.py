@@ -190,6 +190,8 @@ class Run:
     error_type: str | None = None
     error_message: str | None = None
     rescues: int = 0
+    parent_step: str | None = None
+    pause_requested_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +215,10 @@ class RunPayload:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One claim of a run by one process, from taking the lease to giving it up."""
+    """One claim of a run by one process, from taking the lease to giving it up.
+
+    ``hash`` names the definition it was executed with, None where that is the run's own.
+    """
 
     run_id: str
     lease_epoch: int
@@ -224,11 +229,15 @@ class Attempt:
     finished_at: int | None
     error_type: str | None
     error_message: str | None
+    hash: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StepAttempt:
-    """One attempt of one step. ``input`` and ``output`` are JSON texts, or None where not loaded."""
+    """One attempt of one step. ``input`` and ``output`` are JSON texts, or None where not loaded.
+
+    ``origin_run_id`` is the run that made the output of a skipped step, which a replay copied.
+    """
 
     run_id: str
     label: str
@@ -250,6 +259,7 @@ class StepAttempt:
     progress_message: str | None
     started_at: int
     finished_at: int | None
+    origin_run_id: str | None = None
 
     @property
     def progress(self) -> str | None:

@@ -274,5 +274,5 @@ def test_a_cancel_request_survives_a_rescue(store: Store) -> None:
     assert store.request_cancel("task", NOW + 1)
     rescue(store, owner_gone=OWNER)
     claim(store, owner=OTHER)
-    assert store.list_cancel_requests(OTHER) == [("task", 2)]
-    assert store.list_cancel_requests(OWNER) == []
+    assert store.list_stop_requests(OTHER) == [("task", 2, True)]
+    assert store.list_stop_requests(OWNER) == []

@@ -294,7 +294,7 @@ def test_a_request_to_cancel_reaches_the_owner_and_keeps_its_first_time(store: S
     assert store.request_cancel("a", NOW + 5)
     assert store.request_cancel("a", NOW + 6)
     assert store.request_cancel("others", NOW + 5)
-    assert store.list_cancel_requests(OWNER) == [("a", 1)]
+    assert store.list_stop_requests(OWNER) == [("a", 1, True)]
     assert get(store, "a").cancel_requested_at == NOW + 5
     assert get(store, "a").status == RunStatus.RUNNING
 
@@ -303,14 +303,14 @@ def test_a_run_that_has_ended_cannot_be_asked_to_stop(store: Store) -> None:
     stand(store, new_run("a"), write("a", end=completed()))
     assert not store.request_cancel("a", NOW)
     assert not store.request_cancel("nothing", NOW)
-    assert store.list_cancel_requests(OWNER) == []
+    assert store.list_stop_requests(OWNER) == []
 
 
 def test_a_request_to_cancel_ends_with_the_claim_it_was_meant_for(store: Store) -> None:
     stand(store, new_run())
     store.request_cancel("run", NOW + 5)
     assert claim(store, get(store)).cancel_requested_at is None
-    assert store.list_cancel_requests(OTHER) == []
+    assert store.list_stop_requests(OTHER) == []
 
 
 def test_a_run_that_nobody_executes_is_cancelled_where_it_stands(store: Store) -> None:

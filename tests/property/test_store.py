@@ -408,11 +408,11 @@ class StoreMachine(RuleBasedStateMachine):
         assert {run.run_id for run in store.list_running()} == running
         for owner in OWNERS:
             asked = {
-                (run_id, run.epoch)
+                (run_id, run.epoch, True)
                 for run_id, run in runs.items()
                 if run_id in running and run.owner == owner and run.cancel_requested_at is not None
             }
-            assert set(store.list_cancel_requests(owner)) == asked
+            assert set(store.list_stop_requests(owner)) == asked
 
     @precondition(lambda self: self.stores)
     @invariant()

@@ -38,6 +38,12 @@ class Queues(Protocol):
         """Note the definition that a run which never started is going to run with."""
         ...
 
+    def note_definition(
+        self, run_id: str, lease_epoch: int, *, hash_: str, workflow: str, document: str, now: int
+    ) -> None:
+        """Note the definition that a claim executes a run with, where it is not the one that the run began with."""
+        ...
+
     def adopt_inputs(self, run_id: str, lease_epoch: int, inputs: str) -> bool:
         """Store checked inputs in the place of unchecked ones; return whether the lease was still held."""
         ...

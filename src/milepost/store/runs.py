@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from milepost.model import Attempt, Checkpoint, Edge, Problem, Run, RunPayload, StepAttempt
-from milepost.store.writes import RunFilter, StepRow, Write
+from milepost.store.writes import NewRun, NewTask, RunFilter, StepInput, StepRow, Submitted, Write
 
 __all__ = ["Runs"]
 
@@ -42,12 +42,36 @@ class Runs(Protocol):
         """Extend leases given as (run_id, lease_epoch); return those that were lost."""
         ...
 
-    def list_cancel_requests(self, owner: str) -> list[tuple[str, int]]:
-        """Return (run_id, lease_epoch) of this owner's runs that somebody asked to cancel."""
+    def list_stop_requests(self, owner: str) -> list[tuple[str, int, bool]]:
+        """Return (run_id, lease_epoch, whether to cancel) of this owner's runs that are asked to cancel or to pause."""
         ...
 
     def request_cancel(self, run_id: str, now: int) -> bool:
         """Note that a run should stop; return whether it was still open."""
+        ...
+
+    def request_pause(self, run_id: str, now: int) -> bool:
+        """Note that a run should pause; return whether it was running."""
+        ...
+
+    def create_replay(
+        self, new: NewRun | NewTask, source: str, labels: Sequence[str], *, conn: Any = None
+    ) -> Submitted:
+        """Create a run, or put it into its queue, with steps of another run as skipped ones; all in one transaction.
+
+        Args:
+            new: The run.
+            source: The run that is replayed.
+            labels: Its steps whose outputs are copied; those that have not completed are passed over.
+            conn: For a task, the caller's connection, whose transaction is joined.
+
+        Raises:
+            RunExists: The run id is taken; nothing was written.
+        """
+        ...
+
+    def list_inputs(self, run_id: str) -> list[StepInput]:
+        """Return of each step but elements, which completed, where its arguments came from and who executed it."""
         ...
 
     def cancel_unowned(self, run: Run, now: int, reason: tuple[str, str]) -> bool:

@@ -22,6 +22,7 @@ __all__ = [
     "RunEnd",
     "RunFilter",
     "RunWrite",
+    "StepInput",
     "StepRow",
     "StepWrite",
     "Submitted",
@@ -92,7 +93,8 @@ class RunEnd:
     """How a run ends, or goes back to its queue.
 
     ``outcome`` is None for an end; with status ``pending`` it is ``"retry"`` (this attempt failed,
-    the next is due at ``available_at``) or ``"release"`` (given back unfinished).
+    the next is due at ``available_at``) or ``"release"`` (given back unfinished); with status
+    ``suspended`` it is ``"pause"`` (nobody goes on with it until somebody restarts it).
     """
 
     status: RunStatus
@@ -140,8 +142,10 @@ class NewRun:
     version: str | None = None
     target: str | None = None
     tags: str = "{}"
+    headers: str = "{}"
     correlation_id: str | None = None
     parent_run_id: str | None = None
+    parent_step: str | None = None
     root_run_id: str | None = None
     replay_of: str | None = None
     created_by: str | None = None
@@ -173,6 +177,7 @@ class NewTask:
     policies: str = "{}"
     correlation_id: str | None = None
     parent_run_id: str | None = None
+    parent_step: str | None = None
     root_run_id: str | None = None
     replay_of: str | None = None
     created_by: str | None = None
@@ -227,6 +232,15 @@ class StepRow(NamedTuple):
     storage: str
     run_attempt: int
     started_at: int
+
+
+class StepInput(NamedTuple):
+    """What a completed step was given, and under which claim; skipped ones were executed by another run."""
+
+    label: str
+    input: str | None
+    lease_epoch: int
+    origin_run_id: str | None
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ from milepost.store import EdgeWrite, NewRun, RunWrite, StepWrite, Write
 from milepost.stores.rows import AttemptRow, EndRow, end_row, payload_row, run_row
 from milepost.stores.transaction import TASKS, Transaction
 
-__all__ = ["write_batch"]
+__all__ = ["insert_runs", "write_batch"]
 
 Outcomes = list[Exception | None]
 Numbered = list[tuple[int, RunWrite]]
@@ -50,7 +50,7 @@ def write_batch(tx: Transaction, batch: Sequence[Write]) -> Outcomes:
         ends += write.ends
         edges += write.edges
     if new:
-        _insert_runs(tx, new, outcomes)
+        insert_runs(tx, new, outcomes)
     written = tx.write_rows("start_step", starts) if starts else 0
     if ends:
         written += tx.write_rows("end_step", ends)
@@ -122,7 +122,9 @@ def _end_runs(tx: Transaction, ending: Numbered, outcomes: Outcomes) -> None:
     for _, write in ending:
         end = write.end
         if end is not None and end.status != RunStatus.COMPLETED:
-            tx.execute("cancel_open_steps", **end_row(write)._asdict())
+            tx.execute(
+                "pause_open_steps" if end.outcome == "pause" else "cancel_open_steps", **end_row(write)._asdict()
+            )
             tx.execute("save_run_traceback", run_id=write.run_id, error_traceback=end.error_traceback)
     if back:
         tx.notify(TASKS)
@@ -136,6 +138,7 @@ def _goes_back(write: RunWrite) -> bool:
 _BACK: Final = {
     "retry": ("retry_run", RunStatus.FAILED.value),
     "release": ("release_run", RunStatus.CANCELLED.value),
+    "pause": ("pause_run", RunStatus.SUSPENDED.value),
 }
 
 
@@ -157,7 +160,7 @@ def _fence(tx: Transaction, run_id: str) -> tuple[Any, ...] | None:
     return rows[0] if rows else None
 
 
-def _insert_runs(tx: Transaction, new: list[tuple[int, NewRun]], outcomes: Outcomes) -> None:
+def insert_runs(tx: Transaction, new: list[tuple[int, NewRun]], outcomes: Outcomes) -> None:
     """Insert runs that begin here; those whose ids are taken are looked at one by one."""
     for hash_, run in {run.definition_hash: run for _, run in new}.items():
         tx.execute("insert_definition", hash=hash_, workflow=run.workflow, document=run.definition, now=run.now)

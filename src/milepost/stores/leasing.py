@@ -60,7 +60,7 @@ class LeaseVerbs(Transacting):
                     f"Run {run.run_id} was taken by somebody else at the same moment. "
                     f"See who holds it: `milepost show {run.run_id}`."
                 )
-            for name in ("close_attempts", "cancel_open_steps", "set_target"):
+            for name in ("close_attempts", "cancel_open_steps", "close_paused_steps", "set_target"):
                 tx.execute(name, **parameters)
             tx.write_rows("insert_attempt", [AttemptRow(run.run_id, run.lease_epoch + 1, attempt, owner, now)])
             return to_run(tx.rows("get_run", run_id=run.run_id)[0])
@@ -83,15 +83,23 @@ class LeaseVerbs(Transacting):
                     lost.add((run_id, epoch))
         return lost
 
-    def list_cancel_requests(self, owner: str) -> list[tuple[str, int]]:
-        """Return (run_id, lease_epoch) of this owner's runs that somebody asked to cancel."""
-        return [(run_id, epoch) for run_id, epoch in self._rows("list_cancel_requests", owner=owner)]
+    def list_stop_requests(self, owner: str) -> list[tuple[str, int, bool]]:
+        """Return (run_id, lease_epoch, whether to cancel) of this owner's runs that are asked to cancel or to pause."""
+        return [
+            (run_id, epoch, bool(cancels)) for run_id, epoch, cancels in self._rows("list_stop_requests", owner=owner)
+        ]
 
     @repeatable
     def request_cancel(self, run_id: str, now: int) -> bool:
         """Note that a run should stop; return whether it was still open."""
         with self.transaction() as tx:
             return bool(tx.execute("request_cancel", run_id=run_id, now=now))
+
+    @repeatable
+    def request_pause(self, run_id: str, now: int) -> bool:
+        """Note that a run should pause; return whether it was running."""
+        with self.transaction() as tx:
+            return bool(tx.execute("request_pause", run_id=run_id, now=now))
 
     @repeatable
     def cancel_unowned(self, run: Run, now: int, reason: tuple[str, str]) -> bool:

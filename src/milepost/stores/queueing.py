@@ -147,6 +147,15 @@ class QueueVerbs(Transacting):
             tx.execute("adopt_definition", run_id=run_id, lease_epoch=lease_epoch, hash=hash_)
 
     @repeatable
+    def note_definition(
+        self, run_id: str, lease_epoch: int, *, hash_: str, workflow: str, document: str, now: int
+    ) -> None:
+        """Note the definition that a claim executes a run with, where it is not the one that the run began with."""
+        with self.transaction() as tx:
+            tx.execute("insert_definition", hash=hash_, workflow=workflow, document=document, now=now)
+            tx.execute("note_definition", run_id=run_id, lease_epoch=lease_epoch, hash=hash_)
+
+    @repeatable
     def adopt_inputs(self, run_id: str, lease_epoch: int, inputs: str) -> bool:
         """Store checked inputs in the place of unchecked ones; return whether the lease was still held."""
         with self.transaction() as tx:

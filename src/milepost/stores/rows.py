@@ -44,6 +44,7 @@ class RunRow(NamedTuple):
     root_run_id: str
     replay_of: str | None
     created_by: str | None
+    parent_step: str | None
 
 
 class TaskRow(NamedTuple):
@@ -64,6 +65,7 @@ class TaskRow(NamedTuple):
     root_run_id: str
     replay_of: str | None
     created_by: str | None
+    parent_step: str | None
     now: int
 
 
@@ -153,6 +155,7 @@ def run_row(new: NewRun) -> RunRow:
         new.root_run_id or new.run_id,
         new.replay_of,
         new.created_by,
+        new.parent_step,
     )
 
 
@@ -174,6 +177,7 @@ def task_row(task: NewTask) -> TaskRow:
         task.root_run_id or task.run_id,
         task.replay_of,
         task.created_by,
+        task.parent_step,
         task.now,
     )
 
@@ -182,7 +186,7 @@ def payload_row(new: NewRun | NewTask) -> PayloadRow:
     """Return the row beside a run's own."""
     if isinstance(new, NewTask):
         return PayloadRow(new.run_id, new.inputs, new.target, new.tags, new.headers, new.policies)
-    return PayloadRow(new.run_id, new.inputs, new.target, new.tags, "{}", "{}")
+    return PayloadRow(new.run_id, new.inputs, new.target, new.tags, new.headers, "{}")
 
 
 def end_row(write: RunWrite) -> EndRow:

@@ -6,6 +6,7 @@ from typing import Final
 
 from milepost.stores.leasing import LeaseVerbs
 from milepost.stores.reading import ReadingVerbs
+from milepost.stores.replaying import ReplayVerbs
 from milepost.stores.scheduling import SchedulingVerbs
 from milepost.stores.waiting import WaitingVerbs
 
@@ -19,8 +20,9 @@ STATEMENT_FILES: Final = (
     "schedules.sql",
     "reads.sql",
     "maintenance.sql",
+    "replays.sql",
 )
 
 
-class StoreVerbs(ReadingVerbs, LeaseVerbs, SchedulingVerbs, WaitingVerbs):
+class StoreVerbs(ReadingVerbs, LeaseVerbs, SchedulingVerbs, WaitingVerbs, ReplayVerbs):
     """A store but for how it connects and how it commits what drivers write."""

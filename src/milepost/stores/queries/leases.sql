@@ -6,7 +6,8 @@
 -- has mended what killed its workers: rescues count afresh.
 UPDATE runs
 SET status = 'running', lease_owner = :owner, lease_until = {lease_until}, lease_epoch = lease_epoch + 1,
-    attempt = :attempt, finished_at = NULL, cancel_requested_at = NULL, rescues = 0,
+    attempt = :attempt, finished_at = NULL, cancel_requested_at = NULL, pause_requested_at = NULL,
+    rescues = 0,
     error_step = NULL, error_type = NULL, error_message = NULL,
     started_at = COALESCE(started_at, :now)
 WHERE run_id = :run_id AND status = :expected_status AND lease_epoch = :expected_epoch;
@@ -25,13 +26,19 @@ UPDATE run_payloads SET target = COALESCE(:target, target), error_traceback = NU
 UPDATE runs SET lease_until = {lease_until}
 WHERE run_id = :run_id AND lease_epoch = :lease_epoch AND lease_owner = :owner AND status = 'running';
 
--- name: list_cancel_requests -> many
-SELECT run_id, lease_epoch FROM runs
-WHERE status = 'running' AND lease_owner = :owner AND cancel_requested_at IS NOT NULL;
+-- name: list_stop_requests -> many
+-- Of one owner's runs those that somebody asked to cancel (1) or to pause (0).
+SELECT run_id, lease_epoch, CASE WHEN cancel_requested_at IS NULL THEN 0 ELSE 1 END FROM runs
+WHERE status = 'running' AND lease_owner = :owner
+    AND (cancel_requested_at IS NOT NULL OR pause_requested_at IS NOT NULL);
 
 -- name: request_cancel
 UPDATE runs SET cancel_requested_at = COALESCE(cancel_requested_at, :now)
 WHERE run_id = :run_id AND status IN ('pending', 'running', 'suspended');
+
+-- name: request_pause
+UPDATE runs SET pause_requested_at = COALESCE(pause_requested_at, :now)
+WHERE run_id = :run_id AND status = 'running';
 
 -- name: cancel_unowned
 -- Nobody executes this run (its owner is dead, or it never had one): end it here.

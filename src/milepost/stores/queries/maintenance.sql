@@ -40,7 +40,8 @@ DELETE FROM runs WHERE run_id {among_texts};
 -- name: delete_unused_definitions
 DELETE FROM definitions
 WHERE NOT EXISTS (SELECT 1 FROM runs WHERE runs.hash = definitions.hash)
-    AND NOT EXISTS (SELECT 1 FROM schedules WHERE schedules.hash = definitions.hash);
+    AND NOT EXISTS (SELECT 1 FROM schedules WHERE schedules.hash = definitions.hash)
+    AND NOT EXISTS (SELECT 1 FROM attempts WHERE attempts.hash = definitions.hash);
 
 -- name: find_open_steps -> many
 SELECT s.run_id, s.label, s.attempt, r.status FROM steps AS s

@@ -4,11 +4,11 @@
 -- A run that waits. The same key in the same queue is the same run: the first one stands.
 INSERT INTO runs (
     run_id, workflow, version, hash, kind, status, queue, priority, available_at, lease_epoch, attempt, max_attempts,
-    idempotency_key, correlation_id, parent_run_id, root_run_id, replay_of, created_by, created_at
+    idempotency_key, correlation_id, parent_run_id, root_run_id, replay_of, created_by, parent_step, created_at
 )
 SELECT
     :run_id, :workflow, :version, :hash, :kind, 'pending', :queue, :priority, :available_at, 0, 1, :max_attempts,
-    :idempotency_key, :correlation_id, :parent_run_id, :root_run_id, :replay_of, :created_by, :now
+    :idempotency_key, :correlation_id, :parent_run_id, :root_run_id, :replay_of, :created_by, :parent_step, :now
 WHERE TRUE
 ON CONFLICT DO NOTHING;
 
@@ -53,6 +53,13 @@ UPDATE runs
 SET status = 'pending', available_at = :available_at, lease_owner = NULL, lease_until = NULL
 WHERE run_id = :run_id AND lease_epoch = :lease_epoch AND status = 'running';
 
+-- name: pause_run
+-- Nobody goes on with it by himself: no time and no event is due, and the type of the error says why.
+UPDATE runs
+SET status = 'suspended', available_at = NULL, lease_owner = NULL, lease_until = NULL,
+    error_step = :error_step, error_type = :error_type, error_message = :error_message
+WHERE run_id = :run_id AND lease_epoch = :lease_epoch AND status = 'running';
+
 -- name: forget_put_backs
 DELETE FROM attempts WHERE run_id = :run_id AND status = 'cancelled' AND error_type = :error_type
     AND NOT EXISTS (
@@ -70,6 +77,10 @@ WHERE run_id = :run_id AND lease_epoch = :lease_epoch AND status = 'running';
 -- A run that never started takes the definition that its worker has.
 UPDATE runs SET hash = :hash
 WHERE run_id = :run_id AND lease_epoch = :lease_epoch AND status = 'running';
+
+-- name: note_definition
+-- A run goes on with other code for the same steps: this claim was executed with it.
+UPDATE attempts SET hash = :hash WHERE run_id = :run_id AND lease_epoch = :lease_epoch AND status = 'running';
 
 -- name: adopt_inputs
 -- Inputs that nobody had checked are replaced by what they became when the workflow checked them.

@@ -40,7 +40,7 @@ SELECT run_id FROM runs WHERE run_id >= :prefix AND run_id < :prefix_end ORDER B
 SELECT DISTINCT workflow FROM runs ORDER BY workflow;
 
 -- name: list_attempts -> many
-SELECT run_id, lease_epoch, attempt, owner, status, started_at, finished_at, error_type, error_message
+SELECT run_id, lease_epoch, attempt, owner, status, started_at, finished_at, error_type, error_message, hash
 FROM attempts WHERE run_id = :run_id ORDER BY lease_epoch;
 
 -- name: list_steps -> many
@@ -48,7 +48,7 @@ FROM attempts WHERE run_id = :run_id ORDER BY lease_epoch;
 SELECT
     run_id, label, attempt, seq, lease_epoch, kind, parent, status, NULL, NULL, storage, output_hash,
     error_type, error_message, error_traceback, progress_done, progress_total, progress_message,
-    started_at, finished_at
+    started_at, finished_at, origin_run_id
 FROM steps WHERE run_id = :run_id ORDER BY started_at, seq;
 
 -- name: list_unsettled_steps -> many
@@ -56,7 +56,7 @@ FROM steps WHERE run_id = :run_id ORDER BY started_at, seq;
 SELECT
     run_id, label, attempt, seq, lease_epoch, kind, parent, status, NULL, NULL, storage, output_hash,
     error_type, error_message, error_traceback, progress_done, progress_total, progress_message,
-    started_at, finished_at
+    started_at, finished_at, origin_run_id
 FROM steps
 WHERE run_id = :run_id AND status IN ('running', 'failed')
     AND NOT EXISTS (
@@ -75,7 +75,7 @@ WHERE run_id = :run_id AND label >= :first AND label < :last AND parent = :paren
 SELECT
     run_id, label, attempt, seq, lease_epoch, kind, parent, status, input, output, storage, output_hash,
     error_type, error_message, error_traceback, progress_done, progress_total, progress_message,
-    started_at, finished_at
+    started_at, finished_at, origin_run_id
 FROM steps WHERE run_id = :run_id AND label = :label ORDER BY attempt;
 
 -- name: list_step_summaries -> many

@@ -48,7 +48,9 @@ UPDATE waits SET outcome = CASE WHEN kind = 'sleep' THEN 'woken' ELSE 'timed_out
 WHERE run_id = :run_id AND outcome IS NULL AND wake_at IS NOT NULL AND wake_at <= :now;
 
 -- name: wake_run
-UPDATE runs SET available_at = :now WHERE run_id = :run_id AND status = 'suspended';
+-- One that was paused stays so, whatever it waited for.
+UPDATE runs SET available_at = :now
+WHERE run_id = :run_id AND status = 'suspended' AND (error_type IS NULL OR error_type <> 'DagPause');
 
 -- name: suspend_run
 -- Gives the lease up. What was resolved since the run looked wakes it at once: :seen names the resolved waits

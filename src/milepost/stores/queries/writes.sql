@@ -12,11 +12,11 @@ ON CONFLICT (hash) DO NOTHING;
 -- taken is passed over, before any other rule looks at the row: the count tells.
 INSERT INTO runs (
     run_id, workflow, version, hash, kind, status, priority, lease_owner, lease_until, lease_epoch, attempt,
-    max_attempts, correlation_id, parent_run_id, root_run_id, replay_of, created_by, created_at, started_at
+    max_attempts, correlation_id, parent_run_id, root_run_id, replay_of, created_by, parent_step, created_at, started_at
 )
 SELECT
     :run_id, :workflow, :version, :hash, :kind, 'running', 0, :owner, {lease_until}, 1, 1,
-    1, :correlation_id, :parent_run_id, :root_run_id, :replay_of, :created_by, :now, :now
+    1, :correlation_id, :parent_run_id, :root_run_id, :replay_of, :created_by, :parent_step, :now, :now
 WHERE NOT EXISTS (SELECT 1 FROM runs WHERE run_id = :run_id)
 ON CONFLICT (run_id) DO NOTHING;
 
@@ -112,6 +112,14 @@ UPDATE run_payloads SET error_traceback = :error_traceback WHERE run_id = :run_i
 UPDATE steps
 SET status = 'cancelled', finished_at = :now, error_type = :error_type, error_message = :error_message
 WHERE run_id = :run_id AND status = 'running';
+
+-- name: pause_open_steps
+-- A map of which elements are left, say: it goes on when the run does.
+UPDATE steps SET status = 'pending' WHERE run_id = :run_id AND status = 'running';
+
+-- name: close_paused_steps
+-- Attempts that a pause left behind: the next attempt begins anew.
+UPDATE steps SET status = 'cancelled', finished_at = :now WHERE run_id = :run_id AND status = 'pending';
 
 -- name: get_fence -> one
 SELECT status, lease_epoch, lease_owner, finished_at, created_at FROM runs WHERE run_id = :run_id;

@@ -39,6 +39,8 @@ CREATE TABLE runs (
     error_step TEXT,
     error_type TEXT,
     error_message TEXT,
+    parent_step TEXT,
+    pause_requested_at BIGINT,
     CHECK (parent_run_id IS NULL OR parent_run_id <> run_id),
     CHECK ((status = 'running') = (lease_owner IS NOT NULL)),
     CHECK ((status = 'running') = (lease_until IS NOT NULL)),
@@ -69,7 +71,8 @@ CREATE TABLE run_payloads (
     policies TEXT NOT NULL DEFAULT '{}'
 );
 
--- One row for each claim of a run: who executed it, from when to when, and how that ended.
+-- One row for each claim of a run: who executed it, from when to when, and how that ended. A hash says that it was
+-- executed with another definition than the run began with: other code for the same steps.
 CREATE TABLE attempts (
     run_id TEXT COLLATE "C" NOT NULL,
     lease_epoch BIGINT NOT NULL,
@@ -81,9 +84,13 @@ CREATE TABLE attempts (
     finished_at BIGINT,
     error_type TEXT,
     error_message TEXT,
+    hash TEXT,
     PRIMARY KEY (run_id, lease_epoch)
 );
 
+CREATE INDEX attempts_by_hash ON attempts (hash) WHERE hash IS NOT NULL;
+
+-- The origin of a skipped step is the run that made the output it copied.
 CREATE TABLE steps (
     run_id TEXT COLLATE "C" NOT NULL,
     label TEXT COLLATE "C" NOT NULL,
@@ -106,6 +113,7 @@ CREATE TABLE steps (
     progress_message TEXT,
     started_at BIGINT NOT NULL,
     finished_at BIGINT,
+    origin_run_id TEXT,
     PRIMARY KEY (run_id, label, attempt)
 );
 

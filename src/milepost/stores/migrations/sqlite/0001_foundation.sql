@@ -37,6 +37,8 @@ CREATE TABLE runs (
     error_step TEXT,
     error_type TEXT,
     error_message TEXT,
+    parent_step TEXT,
+    pause_requested_at INTEGER,
     CHECK (parent_run_id IS NULL OR parent_run_id <> run_id),
     CHECK ((status = 'running') = (lease_owner IS NOT NULL)),
     CHECK ((status = 'running') = (lease_until IS NOT NULL)),
@@ -65,7 +67,8 @@ CREATE TABLE run_payloads (
     policies TEXT NOT NULL DEFAULT '{}'
 ) STRICT, WITHOUT ROWID;
 
--- One row for each claim of a run: who executed it, from when to when, and how that ended.
+-- One row for each claim of a run: who executed it, from when to when, and how that ended. A hash says that it was
+-- executed with another definition than the run began with: other code for the same steps.
 CREATE TABLE attempts (
     run_id TEXT NOT NULL REFERENCES runs (run_id) ON DELETE CASCADE,
     lease_epoch INTEGER NOT NULL,
@@ -77,9 +80,13 @@ CREATE TABLE attempts (
     finished_at INTEGER,
     error_type TEXT,
     error_message TEXT,
+    hash TEXT,
     PRIMARY KEY (run_id, lease_epoch)
 ) STRICT, WITHOUT ROWID;
 
+CREATE INDEX attempts_by_hash ON attempts (hash) WHERE hash IS NOT NULL;
+
+-- The origin of a skipped step is the run that made the output it copied.
 CREATE TABLE steps (
     run_id TEXT NOT NULL REFERENCES runs (run_id) ON DELETE CASCADE,
     label TEXT NOT NULL,
@@ -102,6 +109,7 @@ CREATE TABLE steps (
     progress_message TEXT,
     started_at INTEGER NOT NULL,
     finished_at INTEGER,
+    origin_run_id TEXT,
     PRIMARY KEY (run_id, label, attempt)
 ) STRICT, WITHOUT ROWID;
 
