@@ -14,6 +14,7 @@ __all__ = [
     "AttemptsExhausted",
     "BindError",
     "ConfigurationError",
+    "DagPause",
     "EventTimedOut",
     "GraphChanged",
     "GraphError",
@@ -36,6 +37,7 @@ __all__ = [
     "RunExists",
     "RunFailed",
     "RunNotFound",
+    "RunPaused",
     "ScheduleExists",
     "ScheduleNotFound",
     "SchemaNewer",
@@ -112,6 +114,20 @@ class GraphChanged(MilepostError, ValueError):
             f"Run {run_id} cannot go on with this graph, which has changed since the run started: "
             f"{shown}{more}. Restore the graph, or start a new run."
         )
+
+
+class DagPause(BaseException):
+    """Raise this inside a step to pause its run; the step runs again when the run is restarted.
+
+    Siblings that run already finish and are recorded, nothing new starts, and the run is left suspended. It is no
+    ``Exception``, so that an ``except Exception`` on the way cannot swallow it.
+
+    Example:
+        >>> def publish(approved: bool) -> str:
+        ...     if not approved:
+        ...         raise DagPause("somebody has to look at it first")
+        ...     return "published"
+    """
 
 
 class NonRetryable(Exception):
@@ -309,6 +325,19 @@ class RunCancelled(MilepostError):
         self.reason = reason
         super().__init__(
             f"Run {run_id} was cancelled ({_one_line(reason or 'on request')}). "
+            f"Go on with it: `{again or f'milepost resume {run_id}'}`."
+        )
+
+
+class RunPaused(MilepostError):
+    """A run has no result yet: it was paused, by request or by one of its steps."""
+
+    def __init__(self, run_id: str, reason: str | None, *, again: str | None = None) -> None:
+        """Build the sentence from the run, what paused it and what goes on with it."""
+        self.run_id = run_id
+        self.reason = reason
+        super().__init__(
+            f"Run {run_id} is paused ({_one_line(reason or 'on request')}). "
             f"Go on with it: `{again or f'milepost resume {run_id}'}`."
         )
 

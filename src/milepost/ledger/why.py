@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Final
 
+from milepost.errors import DagPause
 from milepost.ledger.gate import Gate, Look, clipped, error_text, listed, moment_text, sentence, upper
 from milepost.model import Run, StepAttempt, StepKind, Wait, WorkerInfo
 from milepost.names import DEFAULT_QUEUE
@@ -211,6 +212,14 @@ def _suspended(look: Look) -> Gate:
             for wait in waits
         ]
     }
+    if look.run.error_type == DagPause.__name__:
+        where = f" by step {look.run.error_step!r}" if look.run.error_step else ""
+        return Gate(
+            "paused",
+            f"It was paused{where}: {look.run.error_message}.",
+            f"Go on with it: `milepost resume {look.run.run_id}`.",
+            {**facts, "step": look.run.error_step},
+        )
     if not waits:
         return Gate(
             "not_woken",

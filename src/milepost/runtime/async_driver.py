@@ -110,6 +110,9 @@ class AsyncDriver:
                 return
             call = execution.next_call() if execution.running - len(session.waits) < self._limit else None
             if call is None:
+                if session.pause_reason is not None and (write := session.pause_write()) is not None:
+                    await self._commit(write)
+                    continue
                 if session.may_suspend and session.is_waiting and await asyncio.to_thread(suspend, session):
                     return
                 await self._settle(await self._wait())

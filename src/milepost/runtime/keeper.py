@@ -99,6 +99,7 @@ class Keeper:
 
     def watch(self, session: RunSession, wake: Callable[[], None]) -> None:
         """Look after a session; ``wake`` makes its driver look at ``stop_reason`` and ``lost``."""
+        session.wake = wake
         with self._lock:
             self._sessions[session.run_id] = (session, wake)
             self._heartbeat_at[session.run_id] = session.ledger.clock.monotonic() + session.ledger.lease / 3
@@ -174,12 +175,15 @@ class Keeper:
 
     def _hear_cancels(self, ledger: Ledger) -> None:
         try:
-            asked = ledger.store.list_cancel_requests(current_owner())
+            asked = ledger.store.list_stop_requests(current_owner())
         except StoreError:
             return
-        for run_id, epoch in asked:
+        for run_id, epoch, cancels in asked:
             found = self._sessions.get(run_id)
             if found is not None and found[0].lease_epoch == epoch and found[0].stop_reason is None:
                 session, wake = found
-                session.ask_to_stop("RunCancelled", "somebody asked to cancel the run")
+                if cancels:
+                    session.ask_to_stop("RunCancelled", "somebody asked to cancel the run")
+                else:
+                    session.ask_to_pause("somebody asked to pause the run")
                 wake()

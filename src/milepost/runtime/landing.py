@@ -7,12 +7,12 @@ import traceback
 from collections.abc import Iterable
 from typing import Any, Final
 
-from milepost.errors import ConfigurationError, OutputMismatch, ValueNotStorable
+from milepost.errors import ConfigurationError, DagPause, OutputMismatch, ValueNotStorable
 from milepost.runtime.conform import show
 from milepost.runtime.flight import Flight
 from milepost.values import content_hash, encode
 
-__all__ = ["cut", "describe_error", "describe_interrupt", "storable_text", "take_value"]
+__all__ = ["cut", "describe_error", "describe_interrupt", "pause_in", "storable_text", "take_value"]
 
 
 _LONGEST_MESSAGE: Final = 2**16  # characters of a message that are recorded
@@ -84,6 +84,14 @@ def describe_interrupt(error: BaseException, flights: Iterable[Flight]) -> str:
         return "the process was interrupted"
     code = "" if error.code is None else show(error.code)
     return storable_text(f"step {label!r} called sys.exit({code})")
+
+
+def pause_in(error: BaseException) -> DagPause | None:
+    """Return the request to pause that a body raised, also where a TaskGroup wrapped it; None where it is none."""
+    if isinstance(error, BaseExceptionGroup):
+        alone = len(error.exceptions) == 1 or error.split(DagPause)[1] is None
+        return pause_in(error.exceptions[0]) if alone else None
+    return error if isinstance(error, DagPause) else None
 
 
 def cut(text: str, longest: int) -> str:

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from milepost.clock import to_datetime
-from milepost.errors import MilepostError, RunCancelled, RunFailed, StepNotFound
+from milepost.errors import MilepostError, RunCancelled, RunFailed, RunPaused, StepNotFound
 from milepost.ledger import Ledger, default_ledger
 from milepost.model import Run
 from milepost.runtime.lazy import lazy
@@ -150,6 +150,7 @@ class FinishedRun:
         Raises:
             RunFailed: The run failed; ``__cause__`` is the step's own exception.
             RunCancelled: The run was cancelled.
+            RunPaused: The run is paused.
         """
         end = self._end
         if end.status == RunStatus.FAILED:
@@ -162,6 +163,8 @@ class FinishedRun:
                 again=self._again(),
             )
             raise failed from self._cause
+        if end.status == RunStatus.SUSPENDED:
+            raise RunPaused(self.run_id, end.error_message, again=self._again())
         if end.status != RunStatus.COMPLETED:
             raise RunCancelled(self.run_id, end.error_message, again=self._again())
         outputs = dict(self.outputs)

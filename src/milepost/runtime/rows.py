@@ -81,6 +81,10 @@ class Rows:
             flight.finished_at,
         )
 
+    def paused(self, flight: Flight) -> StepWrite:
+        """Return the row of an attempt that paused its run: it is over, and what it stands for has still to be done."""
+        return self.start(flight)._replace(status=StepStatus.PENDING.value)
+
     def of_map(self, mark: MapMark, status: str, begun: tuple[int, int], finished_at: int | None) -> StepWrite:
         """Return the row of a map itself; ``begun`` is its sequence number and when it started."""
         error = mark.error

@@ -24,6 +24,7 @@ from typing import Any, Final
 from milepost.engine import Call, Execution, History, MapMark
 from milepost.errors import (
     AtMostOnceInterrupted,
+    DagPause,
     EventTimedOut,
     LeaseLost,
     MilepostError,
@@ -35,7 +36,7 @@ from milepost.ledger import Ledger
 from milepost.model import Wait, progress_text
 from milepost.runtime.companion import Companion
 from milepost.runtime.flight import Flight
-from milepost.runtime.landing import describe_error, take_value
+from milepost.runtime.landing import describe_error, pause_in, storable_text, take_value
 from milepost.runtime.progress import Progress
 from milepost.runtime.riding import Riding, Waiting
 from milepost.runtime.rows import Rows
@@ -92,6 +93,8 @@ class RunSession:
         self.graph = graph
         self.progress = Progress(run_id, graph.name, graph)
         self.stop_reason: tuple[str, str] | None = None  # (error type, message): why the run must stop
+        self.pause_reason: tuple[str | None, str] | None = None  # (step or None, message): why it pauses
+        self.wake: Callable[[], None] = _do_nothing  # makes its driver look at what was asked of it
         self.lost: MilepostError | None = None  # nothing can be written any more
         self.error: BaseException | None = None  # the first failure, as the step raised it
         self.end: RunEnd | None = None  # how the run ends, once that is decided
@@ -208,6 +211,12 @@ class RunSession:
                     shown.finished_at = flight.finished_at
                 if companion is not None:
                     flight.saves = companion.ended(flight, StepStatus.COMPLETED, None)
+            elif (pause := pause_in(error)) is not None:
+                is_pure = False
+                rows.append(self._rows.paused(flight))
+                execution.abandoned(call)
+                shown.status = StepStatus.PENDING
+                self.ask_to_pause(str(pause) or f"step {call.label!r} asked for it", call.label)
             else:
                 is_pure = False
                 rows.append(self._end_row(flight, _FAILED))
@@ -369,6 +378,21 @@ class RunSession:
         self.execution.halt()
         self._tell_bodies(message)
 
+    def ask_to_pause(self, message: str, label: str | None = None) -> None:
+        """Let the run go no further: what runs already ends by itself, nothing new starts.
+
+        Args:
+            message: Why.
+            label: The step that asked for it, None for a request from outside.
+        """
+        if self.pause_reason is None:
+            self.pause_reason = (label, storable_text(message))
+        self.execution.halt()
+
+    def pause_write(self) -> RunWrite | None:
+        """Return the write that leaves a run paused which was asked to pause, or None while bodies still run."""
+        return self._final_write([], []) if self._is_decided else None
+
     def lose(self, error: MilepostError) -> None:
         """Note that nothing can be written any more, and tell the bodies that listen."""
         self.lost = error
@@ -441,7 +465,12 @@ class RunSession:
     def _is_decided(self) -> bool:
         """Whether the run has come to its own end: everything completed, or a failure with nothing left in the air."""
         execution = self.execution
-        return execution.is_completed or (execution.is_finished and self.stop_reason is None)
+        if execution.is_completed:
+            return True
+        if self.stop_reason is not None:
+            return False
+        # Of a run that pauses, steps that wait for a time or an event are no reason to stay.
+        return execution.is_finished or (self.pause_reason is not None and execution.running == len(self.waits))
 
     def _is_cancelled(self, error: BaseException) -> bool:
         return isinstance(error, StepCancelled) and self._stop_message is not None
@@ -459,8 +488,11 @@ class RunSession:
         failure = self.execution.failure
         if self.execution.is_completed:
             self.end = RunEnd(RunStatus.COMPLETED, now)
+        elif failure is None:
+            label, message = self.pause_reason or (None, "")
+            self.end = RunEnd(RunStatus.SUSPENDED, now, label, DagPause.__name__, message, outcome="pause")
+            self.waits.clear()
         else:
-            assert failure is not None
             error_type, message, trace = describe_error(failure.error)
             delay = None if self._retry is None or self.stop_reason is not None else self._retry(failure.error)
             if delay is None:
@@ -487,3 +519,7 @@ class RunSession:
             shown.done = shown.total
         for index, elements in history.elements.items():
             self.progress.node(index).done = len(elements)
+
+
+def _do_nothing() -> None:
+    pass

@@ -91,6 +91,9 @@ class SyncDriver:
                 return
             call = execution.next_call() if execution.running - len(session.waits) < self._limit else None
             if call is None:
+                if session.pause_reason is not None and (write := session.pause_write()) is not None:
+                    self._commit(write)
+                    continue
                 if session.may_suspend and session.is_waiting and suspend(session):
                     return
                 self._settle(self._wait())
