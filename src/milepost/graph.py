@@ -11,14 +11,23 @@ import hashlib
 import json
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from milepost.errors import GraphError, MilepostError
 from milepost.model import Retry
 from milepost.values import content_hash, encode
 
-__all__ = ["ELEMENT_MARK", "Binding", "Graph", "Node", "Source", "compare_definitions", "fingerprint"]
+__all__ = [
+    "ELEMENT_MARK",
+    "Binding",
+    "Graph",
+    "Node",
+    "Source",
+    "changed_code",
+    "compare_definitions",
+    "fingerprint",
+]
 
 
 _LONGEST_VALUE: Final = 2**24  # characters of a plain value that a row repeats: the row needs room for the output
@@ -33,13 +42,15 @@ class Source:
     INPUT: Final = 1  # an input of the run
     VALUE: Final = 2  # a plain value written into the graph
     ELEMENT: Final = 3  # the element that a map hands to this step
+    NODES: Final = 4  # the outputs of several nodes, as a list in the order of their edges
 
 
 @dataclass(frozen=True, slots=True)
 class Binding:
     """One parameter of a node and the source of its value.
 
-    ``ref`` is the upstream's index, the input's name or the value itself, as ``source`` says.
+    ``ref`` is the upstream's index (of several, a tuple of them), the input's name or the value itself, as ``source``
+    says.
     """
 
     param: str
@@ -52,7 +63,8 @@ class Node:
     """One node: a step, or a map that runs its step once for each element.
 
     ``body`` is opaque here: the drivers know how to call it. ``after`` names upstream nodes (by
-    index) that only order this one.
+    index) that only order this one. ``branches`` are the graphs of which it runs one as a run of its own: the only
+    one is named "" in a sub-DAG, each has its label in a switch.
     """
 
     label: str
@@ -66,6 +78,7 @@ class Node:
     at_most_once: bool = False
     pure: bool = False
     wait: str | None = None  # "sleep" or "event": nothing runs, the run waits
+    branches: Mapping[str, Graph] | None = None
     undoes: str | None = None  # the label of the completed step that this one undoes
     index: int = -1
     upstream: tuple[int, ...] = field(default=(), repr=False)
@@ -80,10 +93,23 @@ class Node:
 
     @property
     def kind(self) -> str:
-        """What the node is called in definitions: ``step``, ``map`` or ``wait``."""
+        """What the node is called in definitions: ``step``, ``map``, ``wait``, ``subrun`` or ``switch``."""
         if self.wait is not None:
             return "wait"
-        return "map" if self.is_map else "step"
+        return "map" if self.is_map else self.own_kind
+
+    @property
+    def own_kind(self) -> str:
+        """What its step is, whether or not a map runs it: ``step``, ``subrun`` or ``switch``."""
+        if self.branches is None:
+            return "step"
+        return "subrun" if "" in self.branches else "switch"
+
+    @property
+    def code(self) -> str | None:
+        """The hash of what it runs, None where nobody can tell."""
+        code: str | None = getattr(self.body, "code", None)
+        return code
 
 
 class Graph:
@@ -128,6 +154,7 @@ class Graph:
             node.readers = 0
         for node in nodes:
             used = [b.ref for b in node.bindings if b.source == Source.NODE]
+            used += [ref for b in node.bindings if b.source == Source.NODES for ref in b.ref]
             if node.over is not None and node.over.source == Source.NODE:
                 used.append(node.over.ref)
             node.reads = tuple(dict.fromkeys(used))
@@ -173,8 +200,9 @@ class Graph:
     def definition(self) -> str:
         """The graph as JSON text: what a stored run is compared with, and drawn from.
 
-        It names labels, kinds, parameters with their sources, and edges: nothing about the code
-        of a step, so that a corrected function can resume a run.
+        It names labels, kinds, parameters with their sources, edges, and the graphs of sub-DAGs. The hashes of the
+        steps' code in it tell what changed since; they are no difference that keeps a corrected function from
+        resuming a run.
         """
         return self._define()[0]
 
@@ -204,6 +232,30 @@ class Graph:
             self._element_texts = {node.index: self._input_text(node, is_element=True) for node in maps}
         return self._element_texts
 
+    def with_inputs(self, inputs: Mapping[str, Any]) -> Graph:
+        """Return the graph in which ``label.name`` among the inputs is the input ``name`` of that one node.
+
+        Example:
+            >>> graph = Graph("g", [Node("a", None, (Binding("n", Source.INPUT, "n"),))])
+            >>> graph.with_inputs({"a.n": 1}).nodes[0].bindings[0].ref
+            'a.n'
+        """
+        if not any("." in name for name in inputs):
+            return self
+        nodes = []
+        for node in self.nodes:
+            bindings = tuple(
+                Binding(b.param, b.source, f"{node.label}.{b.ref}")
+                if b.source == Source.INPUT and f"{node.label}.{b.ref}" in inputs
+                else b
+                for b in node.bindings
+            )
+            nodes.append(replace(node, bindings=bindings))
+        graph = Graph(self.name, nodes)
+        graph._definition = self._define()  # noqa: SLF001 - it stays the graph that the run is compared with
+        graph.check_inputs = self.check_inputs
+        return graph
+
     def _input_text(self, node: Node, *, is_element: bool = False) -> str:
         parts = [f"{encode(b.param)}:{self._source_text(node, b, is_element=is_element)}" for b in node.bindings]
         return "{" + ",".join(parts) + "}"
@@ -215,6 +267,8 @@ class Graph:
             return self._source_text(node, node.over, is_element=is_element)[:-1] + f',"item":{item}}}'
         if binding.source == Source.NODE:
             return f'{{"step":{encode(self.nodes[binding.ref].label)}}}'
+        if binding.source == Source.NODES:
+            return f'{{"steps":{encode([self.nodes[ref].label for ref in binding.ref])}}}'
         if binding.source == Source.INPUT:
             return f'{{"input":{encode(binding.ref)}}}'
         if is_element:
@@ -241,14 +295,18 @@ class Graph:
                 "params": {b.param: self._describe(b) for b in node.bindings},
                 **({"over": self._describe_over(node.over)} if node.over is not None else {}),
                 "upstream": [self.nodes[ref].label for ref in node.upstream],
+                **({} if node.code is None else {"code": node.code}),
+                **({} if node.branches is None else {"branches": _definitions(node.branches)}),
             }
             for node in self.nodes
         ]
         return json.dumps({"name": self.name, "nodes": nodes}, separators=(",", ":"), ensure_ascii=False)
 
-    def _describe(self, binding: Binding) -> dict[str, str]:
+    def _describe(self, binding: Binding) -> dict[str, Any]:
         if binding.source == Source.NODE:
             return {"step": self.nodes[binding.ref].label}
+        if binding.source == Source.NODES:
+            return {"steps": [self.nodes[ref].label for ref in binding.ref]}
         if binding.source == Source.INPUT:
             return {"input": binding.ref}
         if binding.source == Source.ELEMENT:
@@ -298,6 +356,10 @@ class Graph:
         return [self.nodes[ref].label for ref in reversed(loop)]
 
 
+def _definitions(branches: Mapping[str, Graph]) -> dict[str, Any]:
+    return {name: json.loads(graph.definition) for name, graph in branches.items()}
+
+
 def fingerprint(definition: str) -> str:
     """Return the hash under which a definition is stored.
 
@@ -316,8 +378,28 @@ def compare_definitions(stored: str, offered: str) -> list[str]:
         >>> compare_definitions(a, a.replace('"x"', '"y"'))
         ["step 'x' is gone", "step 'y' is new"]
     """
-    before = {node["label"]: node for node in json.loads(stored)["nodes"]}
-    after = {node["label"]: node for node in json.loads(offered)["nodes"]}
+    return _compare(json.loads(stored), json.loads(offered))
+
+
+def changed_code(stored: str, offered: str) -> list[str]:
+    """Return the labels of the steps whose code is not what it was, in the order of the offered graph.
+
+    Example:
+        >>> a = '{"name":"g","nodes":[{"label":"x","kind":"step","params":{},"upstream":[],"code":"1"}]}'
+        >>> changed_code(a, a.replace('"1"', '"2"'))
+        ['x']
+    """
+    before = {node["label"]: node.get("code") for node in json.loads(stored)["nodes"]}
+    return [
+        node["label"]
+        for node in json.loads(offered)["nodes"]
+        if node["label"] in before and before[node["label"]] != node.get("code")
+    ]
+
+
+def _compare(stored: dict[str, Any], offered: dict[str, Any]) -> list[str]:
+    before = {node["label"]: node for node in stored["nodes"]}
+    after = {node["label"]: node for node in offered["nodes"]}
     changes = [f"step {label!r} is gone" for label in before if label not in after]
     changes += [f"step {label!r} is new" for label in after if label not in before]
     for label, old in before.items():
@@ -328,10 +410,20 @@ def compare_definitions(stored: str, offered: str) -> list[str]:
             changes.append(f"step {label!r} was a {old['kind']} and is a {new['kind']}")
         changes += _compare_params(label, old["params"], new["params"])
         changes += _compare_over(label, old.get("over"), new.get("over"))
+        changes += _compare_branches(label, old.get("branches") or {}, new.get("branches") or {})
         lost = [name for name in old["upstream"] if name not in new["upstream"]]
         gained = [name for name in new["upstream"] if name not in old["upstream"]]
         changes += [f"the edge {name!r} -> {label!r} is gone" for name in lost]
         changes += [f"the edge {name!r} -> {label!r} is new" for name in gained]
+    return changes
+
+
+def _compare_branches(label: str, old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    changes = [f"branch {name!r} of step {label!r} is gone" for name in old if name not in new and name]
+    changes += [f"branch {name!r} of step {label!r} is new" for name in new if name not in old and name]
+    for name in old.keys() & new.keys():
+        where = f"in {label!r}" if not name else f"in branch {name!r} of {label!r}"
+        changes += [f"{where}: {change}" for change in _compare(old[name], new[name])]
     return changes
 
 

@@ -90,6 +90,8 @@ class StepKind:
     ELEMENT: Final = "element"
     WAIT: Final = "wait"
     UNDO: Final = "undo"
+    SUBRUN: Final = "subrun"
+    SWITCH: Final = "switch"
 
 
 class Storage:

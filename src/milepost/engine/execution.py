@@ -151,6 +151,8 @@ class Execution:
                 kwargs[binding.param] = call.element
             elif source == Source.VALUE:
                 kwargs[binding.param] = binding.ref
+            elif source == Source.NODES:
+                kwargs[binding.param] = [self._outputs[ref] for ref in binding.ref]
             elif binding.ref in self._inputs:  # else an optional input: the function has a default
                 kwargs[binding.param] = self._inputs[binding.ref]
         return kwargs

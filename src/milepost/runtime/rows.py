@@ -122,4 +122,4 @@ def _kind_of(call: Call) -> str:
         return StepKind.ELEMENT
     if call.node.undoes is not None:
         return StepKind.UNDO
-    return StepKind.STEP if call.node.wait is None else StepKind.WAIT
+    return call.node.kind

@@ -90,7 +90,7 @@ class RunSession:
         self.ledger = ledger
         self.run_id = run_id
         self.lease_epoch = lease_epoch
-        self.graph = graph
+        self.graph = graph = graph.with_inputs(inputs)
         self.progress = Progress(run_id, graph.name, graph)
         self.stop_reason: tuple[str, str] | None = None  # (error type, message): why the run must stop
         self.pause_reason: tuple[str | None, str] | None = None  # (step or None, message): why it pauses

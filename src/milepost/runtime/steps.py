@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import inspect
@@ -16,6 +17,7 @@ from typing import Any, Final, Generic, ParamSpec, TypeVar, overload
 from milepost.errors import ConfigurationError
 from milepost.graph import Graph
 from milepost.model import Retry
+from milepost.runtime.code import code_hash
 from milepost.runtime.conform import Check, return_check
 from milepost.runtime.context import StepContext
 from milepost.runtime.lazy import lazy
@@ -135,6 +137,19 @@ class Step(Generic[P, R]):
         annotations = (self.returns, *(parameter.annotation for parameter in self.parameters))
         found = (cls for annotation in annotations for cls in classes_in(annotation) if cls.__module__ != "builtins")
         return tuple(dict.fromkeys(found))
+
+    @lazy
+    def code(self) -> str:
+        """The hash of its function's source and of its options: whether a step that has run would run the same today."""
+        names = ("timeout", "at_most_once", "pure", "transient")
+        options = {name: getattr(self, name) for name in names}
+        if self.retry is not None:
+            fields = dataclasses.asdict(self.retry)
+            options |= {
+                name: [kind.__qualname__ for kind in value] if isinstance(value, tuple) else value
+                for name, value in fields.items()
+            }
+        return code_hash(self.fn, options)
 
     @lazy
     def check(self) -> Check | None:
