@@ -112,7 +112,7 @@ class GraphChanged(MilepostError, ValueError):
         more = f"; and {len(self.changes) - 8} more" if len(self.changes) > 8 else ""
         super().__init__(
             f"Run {run_id} cannot go on with this graph, which has changed since the run started: "
-            f"{shown}{more}. Restore the graph, or start a new run."
+            f"{shown}{more}. Restore the graph, allow the changes (allow_changes=True), or start a new run."
         )
 
 

@@ -252,7 +252,7 @@ class Graph:
             )
             nodes.append(replace(node, bindings=bindings))
         graph = Graph(self.name, nodes)
-        graph._definition = self._define()  # noqa: SLF001 - it stays the graph that the run is compared with
+        graph._definition = self._define()
         graph.check_inputs = self.check_inputs
         return graph
 

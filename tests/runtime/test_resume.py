@@ -115,7 +115,7 @@ def test_resuming_with_a_changed_graph_says_what_changed_and_changes_nothing(way
         way.resume(changed, run.run_id, ledger=ledger)
     assert "step 'second' is gone" in str(caught.value)
     assert "parameter 'x' of step 'third' comes from step 'first', no longer from step 'second'" in str(caught.value)
-    assert "Restore the graph, or start a new run." in str(caught.value)
+    assert "Restore the graph, allow the changes (allow_changes=True), or start a new run." in str(caught.value)
     stored = ledger.require_run(run.run_id)
     assert (stored.status, stored.lease_epoch) == (RunStatus.FAILED, 1)
     job.is_mended = True

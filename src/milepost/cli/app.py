@@ -19,6 +19,7 @@ from milepost.cli.gc import gc
 from milepost.cli.graph import graph
 from milepost.cli.migrate import migrate
 from milepost.cli.queues import queues
+from milepost.cli.replay import replay
 from milepost.cli.resume import resume
 from milepost.cli.rollback import rollback
 from milepost.cli.run import run
@@ -80,7 +81,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 completed, 1 failed, 2 usage, 3 not found, 130 interrupted (143 by SIGTERM).",
+    epilog="Exit codes: 0 completed, 1 failed, 2 usage, 3 not found, 4 paused, 130 interrupted (143 by SIGTERM).",
 )
 
 
@@ -100,7 +101,7 @@ def start(
 
 
 _COMMANDS: Final[tuple[Callable[..., None], ...]] = (
-    *(run, submit, worker, resume, runs, show, why, cancel, rollback, emit, workers),
+    *(run, submit, worker, resume, replay, runs, show, why, cancel, rollback, emit, workers),
     *(graph, gc, doctor, migrate, demo),
 )
 for _command in _COMMANDS:

@@ -10,7 +10,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from milepost.cli.console import STYLES, command, say, symbol
-from milepost.cli.failures import FAILED, INTERRUPTED, TERMINATED
+from milepost.cli.failures import FAILED, INTERRUPTED, PAUSED, TERMINATED
 from milepost.cli.follow import Follower, follower
 from milepost.cli.ledgers import ledger_words
 from milepost.draw.looks import brief, duration_text
@@ -95,6 +95,14 @@ def _tell_end(run: FinishedRun, shown: Follower, began: int, ledger: str | None)
     if run.status == RunStatus.COMPLETED:
         _say(RunStatus.COMPLETED, f"Run {run.run_id} completed in {took}{_counted(shown)}.")
         return 0
+    for change in run.changes:
+        say(f"  Since it started, {change}.", is_error=True)
+    if run.status == RunStatus.SUSPENDED:
+        where = f" by step {run.failed_step!r}" if run.failed_step else ""
+        reason = run.record.error_message or "on request"
+        _say(RunStatus.SUSPENDED, f"Run {run.run_id} was paused after {took}{where}: {brief(reason, 500)}")
+        say(f"  Go on with it:  {command('resume', run.run_id, *words)}")
+        return PAUSED
     if run.status == RunStatus.FAILED:
         where = f" in step {run.failed_step!r}" if run.failed_step else ""
         _say(

@@ -7,6 +7,7 @@ code   meaning
 1      the run failed or was cancelled; ``doctor`` found something; the ledger is busy or full
 2      usage: options, inputs, a target that cannot be loaded, a ledger that cannot be used or reached
 3      not found: the run, the step, the workflow, the target or the ledger
+4      the run was paused, and can go on
 130    interrupted by Ctrl-C; the run is recorded as cancelled
 143    the same by SIGTERM
 =====  =====================================================================================
@@ -43,7 +44,7 @@ from milepost.errors import (
     WorkerExists,
 )
 
-__all__ = ["DEBUG", "FAILED", "INTERRUPTED", "NOT_FOUND", "TERMINATED", "USAGE", "NothingThere", "report"]
+__all__ = ["DEBUG", "FAILED", "INTERRUPTED", "NOT_FOUND", "PAUSED", "TERMINATED", "USAGE", "NothingThere", "report"]
 
 DEBUG: Final = "MILEPOST_DEBUG"
 
@@ -52,6 +53,7 @@ _LONGEST: Final = 4000  # columns: one line, but not a book
 FAILED: Final = 1
 USAGE: Final = 2
 NOT_FOUND: Final = 3
+PAUSED: Final = 4
 INTERRUPTED: Final = 130
 TERMINATED: Final = 143
 

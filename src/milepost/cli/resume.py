@@ -12,10 +12,11 @@ import typer
 from milepost.cli.options import Durability, LedgerUrl, MaxConcurrency
 
 if TYPE_CHECKING:
+    from milepost.cli.target import Target
     from milepost.ledger import Ledger
     from milepost.model import Run
 
-__all__ = ["resume"]
+__all__ = ["find_target", "resume"]
 
 _GRACE: Final = 10.0  # seconds a child gets to record that it was stopped
 
@@ -35,11 +36,14 @@ def resume(
             show_default=False,
         ),
     ] = None,
+    allow_changes: Annotated[
+        bool, typer.Option("--allow-changes", help="Go on with a graph that is not the one the run started with.")
+    ] = False,
     ledger: LedgerUrl = None,
     durability: Durability = "power",
     max_concurrency: MaxConcurrency = None,
 ) -> None:
-    """Go on with a run that died, failed or was cancelled; completed steps do not run again."""
+    """Go on with a run that died, failed, was cancelled or paused; completed steps do not run again."""
     from milepost.cli.ledgers import open_existing
     from milepost.errors import ConfigurationError
 
@@ -51,16 +55,23 @@ def resume(
     if name is None:
         code = _resume_all(opened, ledger, durability, max_concurrency)
     else:
-        code = _resume_one(opened, opened.find_run(name), target, ledger, max_concurrency)
+        code = _resume_one(opened, opened.find_run(name), target, ledger, max_concurrency, allow_changes=allow_changes)
     raise typer.Exit(code)
 
 
-def _resume_one(opened: Ledger, run: Run, target: str | None, ledger: str | None, max_concurrency: int | None) -> int:
+def _resume_one(
+    opened: Ledger,
+    run: Run,
+    target: str | None,
+    ledger: str | None,
+    max_concurrency: int | None,
+    *,
+    allow_changes: bool = False,
+) -> int:
     from milepost.cli.console import command
     from milepost.cli.execution import execute
-    from milepost.cli.target import load_target
     from milepost.cli.tasks import TASK, load_engine
-    from milepost.errors import ConfigurationError, InvalidTransition
+    from milepost.errors import InvalidTransition
     from milepost.states import RunStatus
 
     if run.status == RunStatus.COMPLETED:
@@ -70,6 +81,30 @@ def _resume_one(opened: Ledger, run: Run, target: str | None, ledger: str | None
     if run.kind == TASK:
         engine = load_engine(opened, run, target)
         return execute(engine.finish, ledger=ledger, verb="Resuming task")
+    found = find_target(opened, run, target)
+    return execute(
+        lambda on_start: found.dag.resume(
+            run.run_id,
+            ledger=opened,
+            max_concurrency=max_concurrency,
+            target=None if target is None else found.text,
+            allow_changes=allow_changes,
+            on_start=on_start,
+        ),
+        ledger=ledger,
+        verb="Resuming run",
+    )
+
+
+def find_target(opened: Ledger, run: Run, target: str | None) -> Target:
+    """Return where the Dag of a run is: as the caller says, else as the run does.
+
+    Raises:
+        ConfigurationError: Neither says, or it cannot be loaded.
+    """
+    from milepost.cli.target import load_target
+    from milepost.errors import ConfigurationError
+
     place = target if target is not None else opened.get_payload(run.run_id).target
     if place is None:
         raise ConfigurationError(
@@ -77,22 +112,11 @@ def _resume_one(opened: Ledger, run: Run, target: str | None, ledger: str | None
             "Name it with --target file.py:dag, or --target file.py:function where a function returns it."
         )
     try:
-        found = load_target(place)
+        return load_target(place)
     except ConfigurationError as error:
         if target is not None:
             raise
         raise type(error)(f"{error} If the Dag of run {run.run_id} has moved, name it with --target.") from error
-    return execute(
-        lambda on_start: found.dag.resume(
-            run.run_id,
-            ledger=opened,
-            max_concurrency=max_concurrency,
-            target=None if target is None else found.text,
-            on_start=on_start,
-        ),
-        ledger=ledger,
-        verb="Resuming run",
-    )
 
 
 def _resume_all(opened: Ledger, ledger: str | None, durability: str, max_concurrency: int | None) -> int:

@@ -11,6 +11,7 @@ from typing import Any, overload
 
 from milepost.dag.build import Built, NodeSpec, build
 from milepost.dag.place import find_target, lasting_target
+from milepost.dag.replaying import Replaying
 from milepost.dag.scheduling import Scheduling
 from milepost.dag.submitting import Submitting
 from milepost.dag.waits import EVENT, SLEEP
@@ -66,7 +67,7 @@ class NodeRef:
         return f"<node {self.label!r}>"
 
 
-class Dag(Submitting, Scheduling):
+class Dag(Submitting, Scheduling, Replaying):
     """A directed graph of steps that runs durably.
 
     Args:
@@ -397,9 +398,10 @@ class Dag(Submitting, Scheduling):
         executor: Executor | None = None,
         durability: str | None = None,
         target: str | None = None,
+        allow_changes: bool = False,
         on_start: Callable[[Progress], None] | None = None,
     ) -> FinishedRun:
-        """Take a run up where it died, failed or was cancelled; completed steps do not run again.
+        """Take a run up where it died, failed, was cancelled or paused; completed steps do not run again.
 
         Args:
             run_id: The run.
@@ -408,6 +410,8 @@ class Dag(Submitting, Scheduling):
             executor: As for :meth:`run`.
             durability: As for :meth:`run`.
             target: Replaces the stored target.
+            allow_changes: Go on with a graph that is not the one it started with: completed steps that it still has
+                count as done. Code that changed needs no permission; ``changes`` of the finished run tells of both.
             on_start: As for :meth:`run`.
 
         Raises:
@@ -423,6 +427,7 @@ class Dag(Submitting, Scheduling):
             executor=executor,
             durability=durability,
             target=lasting_target(target),
+            allow_changes=allow_changes,
             on_start=on_start,
         )
         return resume_graph(self.build(), run_id, options)
@@ -436,6 +441,7 @@ class Dag(Submitting, Scheduling):
         executor: Executor | None = None,
         durability: str | None = None,
         target: str | None = None,
+        allow_changes: bool = False,
         on_start: Callable[[Progress], None] | None = None,
     ) -> FinishedRun:
         """Do what :meth:`resume` does on the running event loop, without ever blocking it."""
@@ -445,6 +451,7 @@ class Dag(Submitting, Scheduling):
             executor=executor,
             durability=durability,
             target=lasting_target(target),
+            allow_changes=allow_changes,
             on_start=on_start,
         )
         return await resume_graph_async(self.build(), run_id, options)

@@ -6,6 +6,7 @@ Nothing here reads a clock, draws a number, touches a file or starts a thread: t
 
 from milepost.engine.calls import Call, Failure, MapMark
 from milepost.engine.execution import Execution
+from milepost.engine.replay import PlannedStep, Recorded, ReplayPlan, find_changes, plan_replay
 from milepost.engine.restart import History, RestartPlan, StepSummary, plan_restart
 from milepost.engine.retry import next_delay
 from milepost.engine.rollback import RollbackPlan, Undoable, plan_rollback
@@ -16,11 +17,16 @@ __all__ = [
     "Failure",
     "History",
     "MapMark",
+    "PlannedStep",
+    "Recorded",
+    "ReplayPlan",
     "RestartPlan",
     "RollbackPlan",
     "StepSummary",
     "Undoable",
+    "find_changes",
     "next_delay",
+    "plan_replay",
     "plan_restart",
     "plan_rollback",
 ]

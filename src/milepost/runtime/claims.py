@@ -6,10 +6,10 @@ import json
 import random
 
 from milepost.engine.policies import next_run_delay
-from milepost.errors import GraphChanged, MilepostError
-from milepost.graph import Graph, compare_definitions
+from milepost.errors import MilepostError
+from milepost.graph import Graph
 from milepost.ledger import Ledger
-from milepost.runtime.lifecycle import continue_session
+from milepost.runtime.lifecycle import continue_session, note_code
 from milepost.runtime.session import RunSession
 from milepost.runtime.steps import classes_of
 from milepost.states import RunStatus
@@ -43,8 +43,10 @@ def claimed_session(ledger: Ledger, claimed: ClaimedTask, graph: Graph) -> RunSe
         if claimed.payload.has_unchecked_inputs and graph.check_inputs is not None:
             inputs = graph.check_inputs(inputs)
             ledger.store.adopt_inputs(run.run_id, run.lease_epoch, encode(inputs))
-        if run.lease_epoch == 1:
-            return RunSession(ledger, run.run_id, run.lease_epoch, graph, inputs, retry=retry, may_suspend=True)
+        if run.lease_epoch == 1 and run.replay_of is None:
+            session = RunSession(ledger, run.run_id, run.lease_epoch, graph, inputs, retry=retry, may_suspend=True)
+            session.family = run.root_run_id, run.created_by
+            return session
         return continue_session(ledger, run, graph, inputs, retry=retry, may_suspend=True)
     except MilepostError as error:
         end = RunEnd(RunStatus.FAILED, ledger.clock.now(), None, type(error).__qualname__, str(error))
@@ -64,7 +66,4 @@ def _meet(ledger: Ledger, claimed: ClaimedTask, graph: Graph) -> None:
             now=ledger.clock.now(),
         )
         return
-    stored = None if run.hash is None else ledger.store.get_definition(run.hash)
-    changes = [] if stored is None else compare_definitions(stored, graph.definition)
-    if changes:
-        raise GraphChanged(run.run_id, changes)
+    note_code(ledger, run, graph)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -19,7 +20,7 @@ from milepost.errors import (
     RunBusy,
     StoreConflict,
 )
-from milepost.graph import Graph, compare_definitions
+from milepost.graph import Graph, changed_code, compare_definitions
 from milepost.ledger import Ledger
 from milepost.model import Run, check_run_id, new_run_id
 from milepost.owner import current_owner, describe_owner, is_owner_gone
@@ -39,11 +40,14 @@ __all__ = [
     "finish",
     "is_interrupted",
     "new_run",
+    "note_code",
     "open_ledger",
     "resume_session",
+    "summarize",
     "tags_text",
 ]
 
+_LOG: Final = logging.getLogger("milepost.run")
 _DIED: Final = ("ProcessDied", "the process that executed this attempt is gone")
 
 
@@ -66,6 +70,7 @@ def new_run(
     run_id: str | None = None,
     target: str | None = None,
     tags: Mapping[str, Any] | None = None,
+    created_by: str | None = None,
 ) -> NewRun:
     """Return the write that creates a run, claimed by this process.
 
@@ -86,6 +91,7 @@ def new_run(
         lease_until=now + int(ledger.lease * 1e6),
         target=target,
         tags=tags_text(tags),
+        created_by=created_by,
     )
 
 
@@ -106,10 +112,27 @@ def tags_text(tags: Mapping[str, Any] | None) -> str:
 # --- resuming ------------------------------------------------------------------------------------
 
 
-def resume_session(ledger: Ledger, run_id: str, graph: Graph, *, target: str | None = None) -> RunSession:
+def resume_session(
+    ledger: Ledger,
+    run_id: str,
+    graph: Graph,
+    *,
+    target: str | None = None,
+    allow_changes: bool = False,
+    is_inherited: bool = False,
+) -> RunSession:
     """Claim a run that died, failed or was cancelled, and return its session.
 
     Everything that can be refused is refused before the claim, so that a refusal changes nothing.
+
+    Args:
+        ledger: Where it is recorded.
+        run_id: The run.
+        graph: What it goes on with.
+        target: Replaces the stored target.
+        allow_changes: Take over a graph that is not the one the run started with: completed steps that it still
+            has count as done.
+        is_inherited: The run is part of one that this process executes, so that whoever held it has lost it.
 
     Raises:
         RunNotFound: There is no such run.
@@ -120,13 +143,10 @@ def resume_session(ledger: Ledger, run_id: str, graph: Graph, *, target: str | N
         ValueNotRestorable: A stored output that is needed cannot be restored.
     """
     run = ledger.require_run(run_id)
-    _check_resumable(ledger, run)
-    stored = None if run.hash is None else ledger.store.get_definition(run.hash)
-    offered = graph.definition
-    if stored is not None and stored != offered:
-        changes = compare_definitions(stored, offered)
-        if changes:
-            raise GraphChanged(run_id, changes)
+    _check_resumable(ledger, run, is_inherited=is_inherited)
+    changes, recoded = _changes_of(ledger, run, graph)
+    if changes and not allow_changes:
+        raise GraphChanged(run_id, changes)
     payload = ledger.get_payload(run_id)
     inputs = dict(decode(payload.inputs, classes_of(graph)))
     check = graph.check_inputs if payload.has_unchecked_inputs else None
@@ -146,6 +166,7 @@ def resume_session(ledger: Ledger, run_id: str, graph: Graph, *, target: str | N
         reason=_DIED,
     )
     try:
+        _note_changes(ledger, claimed, graph, changes, recoded)
         if check is not None:
             ledger.store.adopt_inputs(run_id, claimed.lease_epoch, encode(inputs))
         # The former owner may have completed a step between our reading and our claim; from here
@@ -156,11 +177,54 @@ def resume_session(ledger: Ledger, run_id: str, graph: Graph, *, target: str | N
         else:
             history.tries = _load_tries(later, attempt)
         session = _session(ledger, claimed, graph, inputs, history, later)
+        session.changes = (*changes, *(f"the code of step {label!r} changed" for label in recoded))
     except MilepostError as error:
         end = RunEnd(RunStatus.FAILED, ledger.clock.now(), None, type(error).__qualname__, str(error))
         ledger.commit(RunWrite(run_id, claimed.lease_epoch, end=end))
         raise
     return session
+
+
+def _changes_of(ledger: Ledger, run: Run, graph: Graph) -> tuple[list[str], list[str]]:
+    """Return how a graph differs from the one that a run started with, and the steps whose code does."""
+    if run.hash is None or run.hash == graph.fingerprint:
+        return [], []
+    stored = ledger.store.get_definition(run.hash)
+    if stored is None:
+        return [], []
+    return compare_definitions(stored, graph.definition), changed_code(stored, graph.definition)
+
+
+def _note_changes(ledger: Ledger, run: Run, graph: Graph, changes: list[str], recoded: list[str]) -> None:
+    """Record what a claimed run goes on with, where that is not what it started with."""
+    note = ledger.store.adopt_definition if changes else ledger.store.note_definition if recoded else None
+    if note is None:
+        return
+    note(
+        run.run_id,
+        run.lease_epoch,
+        hash_=graph.fingerprint,
+        workflow=graph.name,
+        document=graph.definition,
+        now=ledger.clock.now(),
+    )
+    _LOG.warning(
+        "run %s goes on with changes: %s",
+        run.run_id,
+        "; ".join([*changes, *(f"code of {label!r}" for label in recoded)]),
+    )
+
+
+def note_code(ledger: Ledger, run: Run, graph: Graph) -> None:
+    """Record the code that a claimed run goes on with, where it is not what it started with.
+
+    Raises:
+        GraphChanged: It is not only the code.
+    """
+    changes, recoded = _changes_of(ledger, run, graph)
+    if changes:
+        raise GraphChanged(run.run_id, changes)
+    _note_changes(ledger, run, graph, [], recoded)
 
 
 def continue_session(
@@ -187,11 +251,12 @@ def _session(
 ) -> RunSession:
     seq = ledger.store.max_seq(run.run_id)
     session = RunSession(ledger, run.run_id, run.lease_epoch, graph, inputs, history=history, seq=seq, **options)
+    session.family = run.root_run_id, run.created_by
     session.restore_edges(_missing_edges(ledger, run.run_id, graph, rows))
     return session
 
 
-def _check_resumable(ledger: Ledger, run: Run) -> None:
+def _check_resumable(ledger: Ledger, run: Run, *, is_inherited: bool) -> None:
     if run.status == RunStatus.COMPLETED:
         raise InvalidTransition(
             f"Run {run.run_id}",
@@ -201,13 +266,13 @@ def _check_resumable(ledger: Ledger, run: Run) -> None:
         )
     # The caller has marked the run as executing here, so that an own lease is a leftover of ours.
     is_leftover = run.lease_owner == current_owner()
-    if run.status == RunStatus.RUNNING and not is_leftover and not is_interrupted(ledger, run):
+    if run.status == RunStatus.RUNNING and not is_inherited and not is_leftover and not is_interrupted(ledger, run):
         until = to_datetime(run.lease_until or 0).isoformat(timespec="seconds")
         raise RunBusy(run.run_id, describe_owner(run.lease_owner or "nobody"), until)
 
 
 def _load_history(ledger: Ledger, run_id: str, graph: Graph, rows: list[StepRow], attempt: int) -> History:
-    summaries = _summarize(rows, attempt)
+    summaries = summarize(rows, attempt)
     plan = plan_restart(graph, summaries)
     history = History(tries=plan.tries)
     known = classes_of(graph)  # the stored names of classes may lead nowhere: the file was renamed meanwhile
@@ -226,7 +291,8 @@ def _load_history(ledger: Ledger, run_id: str, graph: Graph, rows: list[StepRow]
     return history
 
 
-def _summarize(rows: Iterable[StepRow], attempt: int) -> list[StepSummary]:
+def summarize(rows: Iterable[StepRow], attempt: int) -> list[StepSummary]:
+    """Return what is known of each label over all its attempts; failures count from a run attempt on."""
     by_label: dict[str, list[StepRow]] = defaultdict(list)
     for row in rows:
         by_label[row.label].append(row)
@@ -243,7 +309,7 @@ def _summarize(rows: Iterable[StepRow], attempt: int) -> list[StepSummary]:
 
 
 def _load_tries(rows: Iterable[StepRow], attempt: int) -> dict[str, tuple[int, int]]:
-    return {s.label: (s.last_attempt, s.failures) for s in _summarize(rows, attempt)}
+    return {s.label: (s.last_attempt, s.failures) for s in summarize(rows, attempt)}
 
 
 def _missing_edges(ledger: Ledger, run_id: str, graph: Graph, rows: Iterable[StepRow]) -> list[EdgeWrite]:
@@ -281,7 +347,7 @@ def finish(session: RunSession) -> FinishedRun:
         if index in results or session.progress.node(index).status == StepStatus.COMPLETED
     )
     outputs = Outputs(ledger, session.run_id, labels, at_hand, lambda: classes_of(graph))
-    return FinishedRun(ledger, session.run_id, session.end, outputs, session.error)
+    return FinishedRun(ledger, session.run_id, session.end, outputs, session.error, session.changes)
 
 
 # --- looking after -------------------------------------------------------------------------------

@@ -80,6 +80,8 @@ class FinishedRun:
     Attributes:
         run_id: Its id in the ledger.
         outputs: The outputs of the final steps by label.
+        changes: Of a run that was taken up again, what was no longer as the run had started: code that changed,
+            and differences of the graph that were allowed.
 
     Example:
         >>> from milepost import Dag
@@ -91,12 +93,19 @@ class FinishedRun:
     """
 
     def __init__(
-        self, ledger: Ledger, run_id: str, end: RunEnd, outputs: Outputs, cause: BaseException | None = None
+        self,
+        ledger: Ledger,
+        run_id: str,
+        end: RunEnd,
+        outputs: Outputs,
+        cause: BaseException | None = None,
+        changes: tuple[str, ...] = (),
     ) -> None:
         """Made by the runtime."""
         self.ledger = ledger
         self.run_id = run_id
         self.outputs = outputs
+        self.changes = changes
         self._end = end
         self._cause = cause
 

@@ -17,11 +17,20 @@ from milepost.runtime.keeper import executing
 from milepost.runtime.lifecycle import finish, new_run, open_ledger, resume_session
 from milepost.runtime.outcome import FinishedRun
 from milepost.runtime.progress import Progress
+from milepost.runtime.replaying import Replay, begin_replay, new_replay
 from milepost.runtime.session import RunSession
 from milepost.runtime.steps import check_executor
 from milepost.runtime.sync_driver import SyncDriver
 
-__all__ = ["RunOptions", "resume_graph", "resume_graph_async", "run_graph", "run_graph_async"]
+__all__ = [
+    "RunOptions",
+    "replay_graph",
+    "replay_graph_async",
+    "resume_graph",
+    "resume_graph_async",
+    "run_graph",
+    "run_graph_async",
+]
 
 DEFAULT_CONCURRENCY: Final = 32
 
@@ -40,6 +49,9 @@ class RunOptions:
     tags: Mapping[str, Any] | None = None
     target: str | None = None
     on_start: Callable[[Progress], None] | None = None
+    on_session: Callable[[RunSession], None] | None = None
+    allow_changes: bool = False
+    created_by: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what could never work, before a run is created."""
@@ -61,7 +73,16 @@ class RunOptions:
 def run_graph(graph: Graph, inputs: Mapping[str, Any], kind: str, options: RunOptions) -> FinishedRun:
     """Create a run of the graph and drive it to its end in this thread."""
     ledger = open_ledger(options.ledger, options.durability)
-    new = new_run(ledger, graph, inputs, kind=kind, run_id=options.run_id, target=options.target, tags=options.tags)
+    new = new_run(
+        ledger,
+        graph,
+        inputs,
+        kind=kind,
+        run_id=options.run_id,
+        target=options.target,
+        tags=options.tags,
+        created_by=options.created_by,
+    )
     with executing(ledger, new.run_id):
         ledger.commit(new)
         return _drive(RunSession(ledger, new.run_id, 1, graph, inputs), options)
@@ -70,7 +91,16 @@ def run_graph(graph: Graph, inputs: Mapping[str, Any], kind: str, options: RunOp
 async def run_graph_async(graph: Graph, inputs: Mapping[str, Any], kind: str, options: RunOptions) -> FinishedRun:
     """Create a run of the graph and drive it to its end on the running loop."""
     ledger = await _open_async(options)
-    new = new_run(ledger, graph, inputs, kind=kind, run_id=options.run_id, target=options.target, tags=options.tags)
+    new = new_run(
+        ledger,
+        graph,
+        inputs,
+        kind=kind,
+        run_id=options.run_id,
+        target=options.target,
+        tags=options.tags,
+        created_by=options.created_by,
+    )
     with executing(ledger, new.run_id):
         _, cancelled = await _to_its_end(ledger.commit_async(new))
         return await _drive_async(RunSession(ledger, new.run_id, 1, graph, inputs), options, cancelled)
@@ -80,19 +110,44 @@ def resume_graph(graph: Graph, run_id: str, options: RunOptions) -> FinishedRun:
     """Take a run up where it stopped and drive it to its end in this thread."""
     ledger = open_ledger(options.ledger, options.durability)
     with executing(ledger, run_id):
-        return _drive(resume_session(ledger, run_id, graph, target=options.target), options)
+        session = resume_session(ledger, run_id, graph, target=options.target, allow_changes=options.allow_changes)
+        return _drive(session, options)
 
 
 async def resume_graph_async(graph: Graph, run_id: str, options: RunOptions) -> FinishedRun:
     """Take a run up where it stopped and drive it to its end on the running loop."""
     ledger = await _open_async(options)
     with executing(ledger, run_id):
-        claiming = asyncio.to_thread(resume_session, ledger, run_id, graph, target=options.target)
+        claiming = asyncio.to_thread(
+            resume_session, ledger, run_id, graph, target=options.target, allow_changes=options.allow_changes
+        )
         session, cancelled = await _to_its_end(claiming)
         return await _drive_async(session, options, cancelled)
 
 
+def replay_graph(graph: Graph, replay: Replay, options: RunOptions) -> FinishedRun:
+    """Create a run that replays another one, and drive it to its end in this thread."""
+    ledger = open_ledger(options.ledger, options.durability)
+    new = new_replay(ledger, graph, replay, options.run_id, options.target, options.tags, options.created_by)
+    with executing(ledger, new.run_id):
+        return _drive(begin_replay(ledger, graph, new, replay), options)
+
+
+async def replay_graph_async(graph: Graph, replay: Replay, options: RunOptions) -> FinishedRun:
+    """Create a run that replays another one, and drive it to its end on the running loop."""
+    ledger = await _open_async(options)
+    new = await asyncio.to_thread(
+        new_replay, ledger, graph, replay, options.run_id, options.target, options.tags, options.created_by
+    )
+    with executing(ledger, new.run_id):
+        beginning = asyncio.to_thread(begin_replay, ledger, graph, new, replay)
+        session, cancelled = await _to_its_end(beginning)
+        return await _drive_async(session, options, cancelled)
+
+
 def _drive(session: RunSession, options: RunOptions) -> FinishedRun:
+    if options.on_session is not None:
+        options.on_session(session)
     if options.on_start is not None:
         options.on_start(session.progress)
     SyncDriver(session, max_concurrency=options.limit, executor=options.executor).drive()
@@ -102,6 +157,8 @@ def _drive(session: RunSession, options: RunOptions) -> FinishedRun:
 async def _drive_async(
     session: RunSession, options: RunOptions, cancelled: asyncio.CancelledError | None
 ) -> FinishedRun:
+    if options.on_session is not None:
+        options.on_session(session)
     if options.on_start is not None and cancelled is None:
         options.on_start(session.progress)
     await AsyncDriver(session, max_concurrency=options.limit, executor=options.executor).drive(cancelled)

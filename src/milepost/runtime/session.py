@@ -102,6 +102,12 @@ class RunSession:
         self.is_handed_on = False  # the graph has ended, and whoever drives the session goes on with the run
         self.may_suspend = may_suspend
         self.waits: dict[str, Flight] = {}  # flights of steps that wait, by label
+        self.changes: tuple[str, ...] = ()  # what is no longer as the run started, in words
+        self.family: tuple[str, str | None] = (
+            run_id,
+            None,
+        )  # its root run, and who created it: runs inside it inherit both
+        self.children: list[RunSession] = []  # runs inside this one that are executed now
         self.grace: float | None = None  # seconds that bodies get when the run is stopped; None: the driver's own
         self._retry = retry
         self._companion = companion

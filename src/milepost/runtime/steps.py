@@ -140,7 +140,7 @@ class Step(Generic[P, R]):
 
     @lazy
     def code(self) -> str:
-        """The hash of its function's source and of its options: whether a step that has run would run the same today."""
+        """The hash of its function's source and of its options: a step of the same code would run the same today."""
         names = ("timeout", "at_most_once", "pure", "transient")
         options = {name: getattr(self, name) for name in names}
         if self.retry is not None:

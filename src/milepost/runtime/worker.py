@@ -303,7 +303,7 @@ class Worker:
             return
         try:
             is_as_submitted = run.hash == graph.fingerprint and not claimed.payload.has_unchecked_inputs
-            if run.lease_epoch == 1 and is_as_submitted:
+            if run.lease_epoch == 1 and is_as_submitted and run.replay_of is None:
                 session = claimed_session(self.ledger, claimed, graph)  # nothing to read: no hop
             else:
                 session = await asyncio.to_thread(claimed_session, self.ledger, claimed, graph)
