@@ -546,6 +546,20 @@ class RollbackRefused(TaskEngineError):
             "cannot be undone with skip_missing=True."
         )
 
+    @classmethod
+    def of_run(cls, run_id: str, steps: Sequence[str]) -> RollbackRefused:
+        """Return the error of a run of steps."""
+        refused = cls(run_id, steps)
+        names = [repr(label) for label in refused.stages]
+        told = ", ".join(names if len(names) <= 5 else [*names[:5], f"and {len(names) - 5} more"])
+        refused.args = (
+            (
+                f"Run {run_id} was not rolled back: of {told} nobody says how to undo it. Give the step undo=, mark it "
+                "pure=True if it does nothing outside, or pass over what cannot be undone with skip_missing=True."
+            ),
+        )
+        return refused
+
 
 # --- the ledger ----------------------------------------------------------------------------------
 

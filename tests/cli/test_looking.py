@@ -406,3 +406,44 @@ def test_every_key_of_the_documents_is_in_the_reference(recorded):
         found = set(keys(json.loads(recorded.run(*words, "--json").stdout)))
         assert len(found) > 3
         assert [name for name in found if f"`{name}`" not in reference] == []
+
+
+UNDOABLE = """
+from milepost import Dag, step
+
+def take_back(item: int) -> None:
+    print(f"back {item}")
+
+@step(undo=take_back)
+def put(item: int) -> int:
+    return item
+
+@step
+def count(items: list[int]) -> int:
+    return len(items)
+
+dag = Dag("undoable")
+dag.node(count, items=dag.map(put, range(3)))
+"""
+
+
+def test_rollback_undoes_the_steps_of_a_run_and_names_those_that_say_nothing(place):
+    place.write("undoable.py", UNDOABLE)
+    assert place.run("run", "undoable.py:dag").exit_code == 0
+    refused = place.run("rollback", "latest")
+    assert refused.exit_code != 0
+    assert "of 'count' nobody says how to undo it" in " ".join(refused.output.split())
+    dry = place.run("rollback", "latest", "--skip-missing", "--dry-run")
+    assert dry.output.splitlines() == [
+        "  count: has no undo",
+        "  put: would be undone",
+        "  put[2] .. put[0], 3 elements: would be undone",
+    ]
+    done = place.run("rollback", "latest", "--skip-missing")
+    assert done.output.splitlines()[:3] == ["back 2", "back 1", "back 0"]
+    assert done.output.splitlines()[-1].endswith("is rolled back.")
+    again = place.run("rollback", "latest", "--skip-missing")
+    assert again.output.strip().endswith("has nothing to undo.")
+    unknown = place.run("rollback", "latest", "--to", "putt")
+    assert unknown.exit_code == 3
+    assert "putt" in unknown.output

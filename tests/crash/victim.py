@@ -148,6 +148,33 @@ def _marks() -> Dag:
     return dag
 
 
+def undo(ctx: StepContext, output: int) -> None:
+    assert isinstance(output, int)
+    Life.trace(ctx)
+
+
+def first(ctx: StepContext) -> int:
+    Life.trace(ctx)
+    return 3
+
+
+def one_of(ctx: StepContext, n: int) -> int:
+    Life.trace(ctx)
+    return n
+
+
+def added(ctx: StepContext, parts: list[int]) -> int:
+    Life.trace(ctx)
+    return sum(parts)
+
+
+def _undoable(wrap: Callable[[Any], Any] = lambda fn: fn) -> Dag:
+    dag = Dag("undoable")
+    parts = dag.map(step(undo=wrap(undo))(wrap(one_of)), range(3), concurrency=2)
+    dag.node(step(undo=undo, at_most_once=True)(added), parts=parts, after=dag.node(step(undo=undo)(first)))
+    return dag
+
+
 DAGS = {
     "one at a time": _main("main"),
     "threads": _main("main"),
@@ -156,6 +183,8 @@ DAGS = {
     "pure": _main("main", pure=True),
     "pure async": _main("main", _in_async, pure=True),
     "marks": _marks(),
+    "undo": _undoable(),
+    "undo async": _undoable(_in_async),
 }
 CONCURRENCY = {"one at a time": 1, "pure": 1, "marks": 1}
 # How often the keeper looks, in seconds. Where it never comes, every run makes the same commits; where it
@@ -177,8 +206,16 @@ def _advance(scenario: str, ledger: Ledger) -> None:
             else:
                 dag.run(run_id=RUN_ID, **options)
             continue
-        if run.status == RunStatus.COMPLETED or run.error_type == "AtMostOnceInterrupted":
+        if run.error_type in ("AtMostOnceInterrupted", "RolledBack"):
             return
+        if run.status == RunStatus.COMPLETED and "undo" not in scenario:
+            return
+        if run.status == RunStatus.COMPLETED:
+            if is_async:
+                asyncio.run(dag.rollback_async(RUN_ID, ledger=ledger))
+            else:
+                dag.rollback(RUN_ID, ledger=ledger)
+            continue
         if run.status == RunStatus.FAILED:
             (Life.folder / "mended").touch()
         if is_async:

@@ -12,6 +12,7 @@ from typing import Any, overload
 from milepost.dag.build import Built, NodeSpec, build
 from milepost.dag.place import find_target, lasting_target
 from milepost.dag.replaying import Replaying
+from milepost.dag.rolling_back import RollingBack
 from milepost.dag.scheduling import Scheduling
 from milepost.dag.submitting import Submitting
 from milepost.dag.waits import EVENT, SLEEP
@@ -67,7 +68,7 @@ class NodeRef:
         return f"<node {self.label!r}>"
 
 
-class Dag(Submitting, Scheduling, Replaying):
+class Dag(Submitting, Scheduling, Replaying, RollingBack):
     """A directed graph of steps that runs durably.
 
     Args:

@@ -58,6 +58,7 @@ class History:
     done: dict[int, Any] = field(default_factory=dict)
     elements: dict[int, dict[str, Any]] = field(default_factory=dict)
     tries: dict[str, tuple[int, int]] = field(default_factory=dict)
+    undone: dict[str, int] = field(default_factory=dict)  # the last attempt of each label whose last one was undone
 
 
 def plan_restart(graph: Graph, steps: Iterable[StepSummary]) -> RestartPlan:

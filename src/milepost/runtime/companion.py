@@ -7,7 +7,7 @@ from typing import Protocol
 
 from milepost.runtime.flight import Flight
 from milepost.states import StepStatus
-from milepost.store import CheckpointWrite
+from milepost.store import CheckpointWrite, RunEnd
 
 __all__ = ["Companion"]
 
@@ -35,4 +35,8 @@ class Companion(Protocol):
 
     def holds_on(self) -> bool:
         """Return whether the run, whose graph has come to its end, goes on under the same lease with something else."""
+        ...
+
+    def ending(self, now: int) -> RunEnd | None:
+        """Return how a run ends whose graph has completed, None for completed."""
         ...

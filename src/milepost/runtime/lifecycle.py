@@ -6,7 +6,7 @@ import json
 import logging
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from milepost.clock import to_datetime
@@ -29,12 +29,14 @@ from milepost.runtime.keeper import is_executing_here
 from milepost.runtime.outcome import FinishedRun, Outputs
 from milepost.runtime.session import RunSession
 from milepost.runtime.steps import classes_of
+from milepost.runtime.undoing import find_mark, undo_session, undone_after
 from milepost.states import RunStatus, StepStatus
 from milepost.store import EdgeWrite, NewRun, RunEnd, RunWrite, StepRow
 from milepost.values import decode, encode
 
 __all__ = [
     "cancel_run",
+    "claim",
     "continue_session",
     "find_interrupted",
     "finish",
@@ -154,17 +156,9 @@ def resume_session(
         inputs = check(inputs)
     rows = ledger.store.list_step_rows(run_id)
     attempt = run.attempt + (run.status in (RunStatus.FAILED, RunStatus.CANCELLED))
-    history = _load_history(ledger, run_id, graph, rows, attempt)
-    now = ledger.clock.now()
-    claimed = ledger.store.claim_run(
-        run,
-        owner=current_owner(),
-        now=now,
-        lease_until=now + int(ledger.lease * 1e6),
-        attempt=attempt,
-        target=target,
-        reason=_DIED,
-    )
+    mark = find_mark(ledger, run_id)
+    history = History() if mark is not None else _load_history(ledger, run_id, graph, rows, attempt)
+    claimed = claim(ledger, run, attempt, target)
     try:
         _note_changes(ledger, claimed, graph, changes, recoded)
         if check is not None:
@@ -172,6 +166,8 @@ def resume_session(
         # The former owner may have completed a step between our reading and our claim; from here
         # on it cannot.
         later = ledger.store.list_step_rows(run_id)
+        if mark is not None:  # a rollback was cut short
+            return undo_session(ledger, claimed, graph, inputs, later, mark["to"])
         if _completed(later) != _completed(rows):
             history = _load_history(ledger, run_id, graph, later, attempt)
         else:
@@ -183,6 +179,24 @@ def resume_session(
         ledger.commit(RunWrite(run_id, claimed.lease_epoch, end=end))
         raise
     return session
+
+
+def claim(ledger: Ledger, run: Run, attempt: int, target: str | None = None) -> Run:
+    """Take a run over from the state that was read.
+
+    Raises:
+        StoreConflict: Somebody else was faster.
+    """
+    now = ledger.clock.now()
+    return ledger.store.claim_run(
+        run,
+        owner=current_owner(),
+        now=now,
+        lease_until=now + int(ledger.lease * 1e6),
+        attempt=attempt,
+        target=target,
+        reason=_DIED,
+    )
 
 
 def _changes_of(ledger: Ledger, run: Run, graph: Graph) -> tuple[list[str], list[str]]:
@@ -236,6 +250,9 @@ def continue_session(
 ) -> RunSession:
     """Return the session of a run that is claimed already and goes on from its completed steps."""
     rows = ledger.store.list_step_rows(run.run_id)
+    mark = find_mark(ledger, run.run_id)
+    if mark is not None:
+        return undo_session(ledger, run, graph, inputs, rows, mark["to"])
     history = _load_history(ledger, run.run_id, graph, rows, run.attempt)
     return _session(ledger, run, graph, inputs, history, rows, **options)
 
@@ -274,7 +291,7 @@ def _check_resumable(ledger: Ledger, run: Run, *, is_inherited: bool) -> None:
 def _load_history(ledger: Ledger, run_id: str, graph: Graph, rows: list[StepRow], attempt: int) -> History:
     summaries = summarize(rows, attempt)
     plan = plan_restart(graph, summaries)
-    history = History(tries=plan.tries)
+    history = History(tries=plan.tries, undone=_undone(rows))
     known = classes_of(graph)  # the stored names of classes may lead nowhere: the file was renamed meanwhile
     history.done = dict.fromkeys(plan.done, NOT_LOADED)
     for label in (*plan.load, *plan.load_maps):
@@ -293,6 +310,8 @@ def _load_history(ledger: Ledger, run_id: str, graph: Graph, rows: list[StepRow]
 
 def summarize(rows: Iterable[StepRow], attempt: int) -> list[StepSummary]:
     """Return what is known of each label over all its attempts; failures count from a run attempt on."""
+    rows = list(rows)
+    void = undone_after(rows)
     by_label: dict[str, list[StepRow]] = defaultdict(list)
     for row in rows:
         by_label[row.label].append(row)
@@ -300,12 +319,23 @@ def summarize(rows: Iterable[StepRow], attempt: int) -> list[StepSummary]:
     summaries = []
     for label, attempts in by_label.items():
         last = attempts[-1]
-        telling = next((row for row in reversed(attempts) if row.status in done), last)
+        since = void.get(label, 0)
+        telling = next((row for row in reversed(attempts) if row.status in done and row.seq > since), last)
+        status = StepStatus(telling.status) if telling.seq > since else StepStatus.PENDING
         failures = sum(row.status == StepStatus.FAILED.value and row.run_attempt >= attempt for row in attempts)
-        summaries.append(
-            StepSummary(label, last.parent, StepStatus(telling.status), telling.storage, last.attempt, failures)
-        )
+        summaries.append(StepSummary(label, last.parent, status, telling.storage, last.attempt, failures))
     return summaries
+
+
+def _undone(rows: Sequence[StepRow]) -> dict[str, int]:
+    """Return the last attempt of each label whose last one completed and was undone since."""
+    void = undone_after(rows)
+    last = {row.label: row for row in rows if row.label in void}
+    return {
+        label: row.attempt
+        for label, row in last.items()
+        if row.seq < void[label] and row.status == StepStatus.COMPLETED.value
+    }
 
 
 def _load_tries(rows: Iterable[StepRow], attempt: int) -> dict[str, tuple[int, int]]:

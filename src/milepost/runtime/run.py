@@ -85,7 +85,7 @@ def run_graph(graph: Graph, inputs: Mapping[str, Any], kind: str, options: RunOp
     )
     with executing(ledger, new.run_id):
         ledger.commit(new)
-        return _drive(RunSession(ledger, new.run_id, 1, graph, inputs), options)
+        return drive(RunSession(ledger, new.run_id, 1, graph, inputs), options)
 
 
 async def run_graph_async(graph: Graph, inputs: Mapping[str, Any], kind: str, options: RunOptions) -> FinishedRun:
@@ -103,7 +103,7 @@ async def run_graph_async(graph: Graph, inputs: Mapping[str, Any], kind: str, op
     )
     with executing(ledger, new.run_id):
         _, cancelled = await _to_its_end(ledger.commit_async(new))
-        return await _drive_async(RunSession(ledger, new.run_id, 1, graph, inputs), options, cancelled)
+        return await drive_async(RunSession(ledger, new.run_id, 1, graph, inputs), options, cancelled)
 
 
 def resume_graph(graph: Graph, run_id: str, options: RunOptions) -> FinishedRun:
@@ -111,7 +111,7 @@ def resume_graph(graph: Graph, run_id: str, options: RunOptions) -> FinishedRun:
     ledger = open_ledger(options.ledger, options.durability)
     with executing(ledger, run_id):
         session = resume_session(ledger, run_id, graph, target=options.target, allow_changes=options.allow_changes)
-        return _drive(session, options)
+        return drive(session, options)
 
 
 async def resume_graph_async(graph: Graph, run_id: str, options: RunOptions) -> FinishedRun:
@@ -122,7 +122,7 @@ async def resume_graph_async(graph: Graph, run_id: str, options: RunOptions) -> 
             resume_session, ledger, run_id, graph, target=options.target, allow_changes=options.allow_changes
         )
         session, cancelled = await _to_its_end(claiming)
-        return await _drive_async(session, options, cancelled)
+        return await drive_async(session, options, cancelled)
 
 
 def replay_graph(graph: Graph, replay: Replay, options: RunOptions) -> FinishedRun:
@@ -130,7 +130,7 @@ def replay_graph(graph: Graph, replay: Replay, options: RunOptions) -> FinishedR
     ledger = open_ledger(options.ledger, options.durability)
     new = new_replay(ledger, graph, replay, options.run_id, options.target, options.tags, options.created_by)
     with executing(ledger, new.run_id):
-        return _drive(begin_replay(ledger, graph, new, replay), options)
+        return drive(begin_replay(ledger, graph, new, replay), options)
 
 
 async def replay_graph_async(graph: Graph, replay: Replay, options: RunOptions) -> FinishedRun:
@@ -142,10 +142,11 @@ async def replay_graph_async(graph: Graph, replay: Replay, options: RunOptions) 
     with executing(ledger, new.run_id):
         beginning = asyncio.to_thread(begin_replay, ledger, graph, new, replay)
         session, cancelled = await _to_its_end(beginning)
-        return await _drive_async(session, options, cancelled)
+        return await drive_async(session, options, cancelled)
 
 
-def _drive(session: RunSession, options: RunOptions) -> FinishedRun:
+def drive(session: RunSession, options: RunOptions) -> FinishedRun:
+    """Drive a session to its end in this thread."""
     if options.on_session is not None:
         options.on_session(session)
     if options.on_start is not None:
@@ -154,7 +155,7 @@ def _drive(session: RunSession, options: RunOptions) -> FinishedRun:
     return finish(session)
 
 
-async def _drive_async(
+async def drive_async(
     session: RunSession, options: RunOptions, cancelled: asyncio.CancelledError | None
 ) -> FinishedRun:
     if options.on_session is not None:

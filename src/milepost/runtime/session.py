@@ -119,6 +119,7 @@ class RunSession:
         self._riding = Riding()
         self._rows = Rows(run_id, lease_epoch, graph)
         self._map_seq: dict[int, tuple[int, int]] = {}
+        self._undone = {} if history is None else history.undone
         if history is not None:
             self._show_history(history)
         self.execution = Execution(graph, inputs, history)
@@ -140,8 +141,8 @@ class RunSession:
 
     def refuse_second_start(self, flight: Flight) -> bool:
         """Fail an ``at_most_once`` flight that an earlier attempt may have run; return whether it was."""
-        if flight.attempt == 1:
-            return False
+        if flight.attempt == 1 or flight.attempt == self._undone.get(flight.call.label, -1) + 1:
+            return False  # none began, or the one that did was undone
         self.fail(flight, AtMostOnceInterrupted(flight.call.label, self.run_id))
         flight.is_final = True
         return True
@@ -493,7 +494,8 @@ class RunSession:
         now = self._now()
         failure = self.execution.failure
         if self.execution.is_completed:
-            self.end = RunEnd(RunStatus.COMPLETED, now)
+            end = None if self._companion is None else self._companion.ending(now)
+            self.end = end or RunEnd(RunStatus.COMPLETED, now)
         elif failure is None:
             label, message = self.pause_reason or (None, "")
             self.end = RunEnd(RunStatus.SUSPENDED, now, label, DagPause.__name__, message, outcome="pause")

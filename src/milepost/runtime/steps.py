@@ -29,6 +29,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 MISSING: Any = inspect.Parameter.empty
+OUTPUT: Final = "output"  # the parameter of an undo that gets what the step made
 _CONTEXT_BY_NAME: Final = re.compile(r"([A-Za-z_]\w*\.)*StepContext( *\| *None)?")
 
 
@@ -58,6 +59,7 @@ class Step(Generic[P, R]):
         pure: bool = False,
         transient: bool = False,
         executor: Executor | None = None,
+        undo: Callable[..., Any] | None = None,
     ) -> None:
         """Check the options and look at the function once."""
         if not callable(fn):
@@ -70,6 +72,7 @@ class Step(Generic[P, R]):
         self.pure = pure
         self.transient = transient
         self.executor = executor
+        self.undo: Step[..., Any] | None = None if undo is None else as_step(undo)
         functools.update_wrapper(self, fn, updated=())
         self._check_options()
         target = fn.func if isinstance(fn, functools.partial) else fn
@@ -80,6 +83,8 @@ class Step(Generic[P, R]):
             raise ConfigurationError(
                 f"Step {self.name!r} is async: it runs on the event loop, so executor= cannot apply."
             )
+        if self.undo is not None:
+            self._check_undo(self.undo)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function itself, as if it were not a step."""
@@ -100,7 +105,7 @@ class Step(Generic[P, R]):
         """
         own = {
             name: getattr(self, name)
-            for name in ("name", "retry", "timeout", "at_most_once", "pure", "transient", "executor")
+            for name in ("name", "retry", "timeout", "at_most_once", "pure", "transient", "executor", "undo")
         }
         if "retries" in options:
             own["retry"] = None
@@ -206,6 +211,26 @@ class Step(Generic[P, R]):
                 f"Step {self.name!r} is at_most_once and {other}, which may run it again. Drop one of the two."
             )
 
+    def _check_undo(self, undo: Step[..., Any]) -> None:
+        name = self.name
+        if self.pure:
+            raise ConfigurationError(f"Step {name!r} is pure, so there is nothing to undo. Drop pure or undo.")
+        if undo.executor is not None or undo.at_most_once or undo.transient or undo.undo is not None:
+            raise ConfigurationError(
+                f"The undo of step {name!r} can have retries and a timeout, and no other options of a step. Drop them."
+            )
+        if undo.positional:
+            raise ConfigurationError(
+                f"The undo of step {name!r} gets its arguments by name; {undo.positional[0]!r} has none. Drop the '/'."
+            )
+        known = {parameter.name for parameter in self.parameters} | {OUTPUT}
+        for parameter in undo.parameters:
+            if parameter.name not in known and not parameter.is_optional and not self.takes_any_keyword:
+                raise ConfigurationError(
+                    f"The undo of step {name!r} asks for {parameter.name!r}, which is no parameter of the step. "
+                    f"It can have: {', '.join(sorted(known))}."
+                )
+
 
 @overload
 def step(fn: Callable[P, R], /) -> Step[P, R]: ...
@@ -222,6 +247,7 @@ def step(
     pure: bool = False,
     transient: bool = False,
     executor: Executor | None = None,
+    undo: Callable[..., Any] | None = None,
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 
 
@@ -237,6 +263,7 @@ def step(
     pure: bool = False,
     transient: bool = False,
     executor: Executor | None = None,
+    undo: Callable[..., Any] | None = None,
 ) -> Step[P, R] | Callable[[Callable[P, R]], Step[P, R]]:
     """Make a function (``def`` or ``async def``) a step.
 
@@ -254,6 +281,9 @@ def step(
         transient: The output (a connection, a model in memory) is not stored; on resume the step
             runs again where a later step needs it.
         executor: Where the body runs: any ``concurrent.futures.Executor``. Default: threads.
+        undo: What takes back what the step did, when its run is rolled back: a function, or a step with ``retries``
+            and ``timeout`` of its own. It gets those of the step's arguments that it has parameters for, by name, and
+            the step's output as ``output``.
 
     Raises:
         ConfigurationError: An option has a value that cannot work, or two contradict each other.
@@ -280,6 +310,7 @@ def step(
             pure=pure,
             transient=transient,
             executor=executor,
+            undo=undo,
         )
 
     return decorate if fn is None else decorate(fn)

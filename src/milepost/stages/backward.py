@@ -11,16 +11,16 @@ from milepost.graph import Graph, Node
 from milepost.runtime import StepContext
 from milepost.runtime.flight import Flight
 from milepost.runtime.landing import describe_error
+from milepost.runtime.undoing import UNDO
 from milepost.stages.book import TaskBook
 from milepost.stages.forward import stage_body
 from milepost.stages.models import StageStatus
 from milepost.stages.stage import BaseStage
 from milepost.states import StepStatus
-from milepost.store import CheckpointWrite
+from milepost.store import CheckpointWrite, RunEnd
 
-__all__ = ["UNDO", "Backward", "Marker", "undo_graph"]
+__all__ = ["Backward", "Marker", "undo_graph"]
 
-UNDO: Final = "undo:"  # before the name of a stage, the label of the step that undoes it
 _NOTHING: Final = "nothing undone: it has no rollback_stage()"
 
 
@@ -111,6 +111,9 @@ class Backward:
     def holds_on(self) -> bool:
         """Return whether everything was undone, so that the rollback's own end follows."""
         return not self._has_failed
+
+    def ending(self, now: int) -> RunEnd | None:
+        """Return None: whoever began the rollback ends it."""
 
 
 def undo_graph(workflow: str, companion: Backward, stages: Sequence[BaseStage[Any]]) -> Graph:

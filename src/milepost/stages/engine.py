@@ -13,7 +13,8 @@ from milepost.model import Retry, check_run_id
 from milepost.runtime import FinishedRun, Progress, cancel_run
 from milepost.runtime.lifecycle import open_ledger, tags_text
 from milepost.runtime.outcome import Outputs
-from milepost.stages.backward import UNDO, Marker
+from milepost.runtime.undoing import UNDO
+from milepost.stages.backward import Marker
 from milepost.stages.book import TaskBook
 from milepost.stages.flow import Call, Drive, Flow, perform, perform_async
 from milepost.stages.models import CANCELABLE_STATES, STAGE_RESULT, RetryPolicy, StageStatus

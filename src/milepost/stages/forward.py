@@ -19,7 +19,7 @@ from milepost.stages.book import TaskBook
 from milepost.stages.models import RetryPolicy, StageStateHistoryEntry, StageStatus
 from milepost.stages.stage import BaseStage
 from milepost.states import CANCELABLE_STATES, StepStatus
-from milepost.store import CheckpointWrite
+from milepost.store import CheckpointWrite, RunEnd
 
 __all__ = ["Forward", "stage_body", "stage_graph"]
 
@@ -160,6 +160,9 @@ class Forward:
     def holds_on(self) -> bool:
         """Return whether a rollback follows."""
         return self._has_marker
+
+    def ending(self, now: int) -> RunEnd | None:
+        """Return None: a task whose stages are complete is completed."""
 
 
 def stage_graph(

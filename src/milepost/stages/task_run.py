@@ -26,6 +26,7 @@ from milepost.runtime.keeper import executing
 from milepost.runtime.landing import describe_error
 from milepost.runtime.lifecycle import new_run
 from milepost.runtime.session import RunSession
+from milepost.runtime.undoing import ROLLED_BACK
 from milepost.stages.backward import Backward, Marker, undo_graph
 from milepost.stages.book import TaskBook
 from milepost.stages.forward import Forward, stage_graph
@@ -36,10 +37,9 @@ from milepost.stages.state_io import STATE
 from milepost.states import RunStatus, StepStatus
 from milepost.store import CheckpointWrite, RunEnd, RunWrite, StepWrite
 
-__all__ = ["KIND", "ROLLED_BACK", "TaskRun"]
+__all__ = ["KIND", "TaskRun"]
 
 KIND: Final = "task"  # of the runs that tasks are
-ROLLED_BACK: Final = "RolledBack"  # the type of error that the run of a task ends with that was rolled back on request
 _DIED: Final = ("ProcessDied", "the process that executed this attempt is gone")
 _OF_TASK: Final = ""  # the label of what belongs to the task and to none of its stages
 _ROLLBACK: Final = "rollback"

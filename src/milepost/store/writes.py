@@ -232,6 +232,8 @@ class StepRow(NamedTuple):
     storage: str
     run_attempt: int
     started_at: int
+    kind: str
+    seq: int
 
 
 class StepInput(NamedTuple):

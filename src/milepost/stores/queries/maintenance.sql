@@ -65,10 +65,22 @@ HAVING SUM(CASE WHEN s.status IN ('completed', 'skipped') THEN 1 ELSE 0 END) = 0
 ORDER BY s.run_id, s.label LIMIT :limit;
 
 -- name: find_completed_twice -> many
-SELECT run_id, label, COUNT(*) FROM steps
-WHERE status = 'completed' AND storage = 'inline'
-GROUP BY run_id, label HAVING COUNT(*) > 1
-ORDER BY run_id, label LIMIT :limit;
+-- A step that was undone may complete again.
+WITH often AS (
+    SELECT run_id, label FROM steps
+    WHERE status = 'completed' AND storage = 'inline' AND kind <> 'undo'
+    GROUP BY run_id, label HAVING COUNT(*) > 1
+)
+SELECT s.run_id, s.label, COUNT(*)
+FROM often
+JOIN steps AS s ON s.run_id = often.run_id AND s.label = often.label
+WHERE s.status = 'completed' AND s.storage = 'inline' AND NOT EXISTS (
+    SELECT 1 FROM steps AS u
+    WHERE u.run_id = s.run_id AND u.label = 'undo:' || s.label AND u.kind = 'undo' AND u.status = 'completed'
+        AND u.seq > s.seq
+)
+GROUP BY s.run_id, s.label HAVING COUNT(*) > 1
+ORDER BY s.run_id, s.label LIMIT :limit;
 
 -- name: find_loose_edges -> many
 SELECT e.run_id, e.upstream, e.downstream FROM edges AS e

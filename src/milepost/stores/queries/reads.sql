@@ -80,7 +80,7 @@ FROM steps WHERE run_id = :run_id AND label = :label ORDER BY attempt;
 
 -- name: list_step_summaries -> many
 -- For a restart: each attempt's outcome, and whether it counts against the retries of this run attempt.
-SELECT s.label, s.parent, s.attempt, s.status, s.storage, a.attempt, s.started_at
+SELECT s.label, s.parent, s.attempt, s.status, s.storage, a.attempt, s.started_at, s.kind, s.seq
 FROM steps AS s
 JOIN attempts AS a ON a.run_id = s.run_id AND a.lease_epoch = s.lease_epoch
 WHERE s.run_id = :run_id

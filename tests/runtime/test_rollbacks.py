@@ -1,0 +1,303 @@
+"""Rolling runs of steps back: what is undone, in which order, with what, and what a death leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from milepost import Dag, Ledger, RunCancelled, RunFailed, RunStatus, StepContext, step
+from milepost.errors import (
+    ConfigurationError,
+    GraphChanged,
+    InvalidTransition,
+    RollbackRefused,
+    RunBusy,
+    RunNotFound,
+    StepNotFound,
+)
+from milepost.model import StepKind
+
+log: list[tuple[Any, ...]] = []
+broken: set[Any] = set()
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> Iterator[None]:
+    log.clear()
+    broken.clear()
+    yield
+    log.clear()
+
+
+def undo_make(n: int, output: list[int]) -> None:
+    log.append(("undo make", n, output))
+
+
+@step(undo=undo_make)
+def make(n: int) -> list[int]:
+    log.append(("make", n))
+    return list(range(n))
+
+
+async def undo_double(item: int, output: int, ctx: StepContext) -> None:
+    await asyncio.sleep(0)
+    if item in broken:
+        raise OSError(f"cannot undo {item}")
+    log.append(("undo double", item, output, ctx.label))
+
+
+@step(undo=undo_double)
+def double(item: int) -> int:
+    log.append(("double", item))
+    return 2 * item
+
+
+def undo_total() -> None:
+    log.append(("undo total",))
+
+
+@step(undo=undo_total, at_most_once=True)
+def total(items: list[int]) -> int:
+    log.append(("total",))
+    return sum(items)
+
+
+@step(pure=True)
+def show(value: int) -> str:
+    return str(value)
+
+
+def make_dag() -> Dag:
+    dag = Dag("undoable")
+    made = dag.node(make)
+    doubled = dag.map(double, made, label="double")
+    added = dag.node(total, items=doubled)
+    dag.node(show, value=added)
+    return dag
+
+
+dag = make_dag()
+
+WHOLE = ("show", "total", "double", "double[2]", "double[1]", "double[0]", "make")
+
+
+def roll_back(way: Any, run_id: str, ledger: Ledger, used: Dag = dag, **options: Any) -> Any:
+    if way.name == "async":
+        return asyncio.run(used.rollback_async(run_id, ledger=ledger, **options))
+    return used.rollback(run_id, ledger=ledger, **options)
+
+
+def test_completed_steps_are_undone_in_reverse_with_what_they_got_and_made(way, ledger: Ledger) -> None:
+    run = way.run(dag, n=3, ledger=ledger)
+    log.clear()
+    plan = roll_back(way, run.run_id, ledger)
+    assert plan.undo == WHOLE
+    assert not plan.without_undo
+    assert log == [
+        ("undo total",),
+        ("undo double", 2, 4, "undo:double[2]"),
+        ("undo double", 1, 2, "undo:double[1]"),
+        ("undo double", 0, 0, "undo:double[0]"),
+        ("undo make", 3, [0, 1, 2]),
+    ]
+    found = ledger.require_run(run.run_id)
+    assert (found.status, found.error_type, found.error_message) == (
+        RunStatus.CANCELLED,
+        "RolledBack",
+        "rolled back all its steps",
+    )
+    undone = [s.label for s in ledger.list_steps(run.run_id) if s.kind == StepKind.UNDO]
+    assert sorted(undone) == sorted(f"undo:{label}" for label in WHOLE)
+    assert list(ledger.check()) == []
+
+
+def test_a_run_that_was_rolled_back_runs_its_undone_steps_again_when_resumed(way, ledger: Ledger) -> None:
+    run = way.run(dag, n=3, ledger=ledger)
+    roll_back(way, run.run_id, ledger)
+    log.clear()
+    again = way.resume(dag, run.run_id, ledger=ledger)
+    assert again.result() == "6"
+    assert log == [("make", 3), *(("double", n) for n in range(3)), ("total",)]
+    assert [s.attempt for s in ledger.list_steps(run.run_id) if s.label == "double[1]"] == [1, 2]
+    log.clear()
+    assert list(ledger.check()) == []
+    assert roll_back(way, run.run_id, ledger).undo == WHOLE  # what ran again can be undone again
+    assert len(log) == 5
+
+
+def test_a_rollback_to_a_step_keeps_it_and_what_began_before_it(way, ledger: Ledger) -> None:
+    run = way.run(dag, n=3, ledger=ledger)
+    log.clear()
+    assert roll_back(way, run.run_id, ledger, to="double").undo == ("show", "total")
+    assert log == [("undo total",)]
+    assert ledger.require_run(run.run_id).error_message == "rolled back to step 'double'"
+    log.clear()
+    assert way.resume(dag, run.run_id, ledger=ledger).result() == "6"
+    assert log == [("total",)]
+
+
+def test_a_dry_run_tells_what_would_be_undone_and_changes_nothing(way, ledger: Ledger) -> None:
+    run = way.run(dag, n=2, ledger=ledger)
+    before = ledger.list_steps(run.run_id)
+    log.clear()
+    plan = roll_back(way, run.run_id, ledger, dry_run=True)
+    assert plan.undo == ("show", "total", "double", "double[1]", "double[0]", "make")
+    assert log == []
+    assert ledger.list_steps(run.run_id) == before
+    assert ledger.require_run(run.run_id).status is RunStatus.COMPLETED
+
+
+def test_an_undo_that_fails_stops_the_rollback_which_goes_on_with_what_is_left(way, ledger: Ledger) -> None:
+    run = way.run(dag, n=3, ledger=ledger)
+    log.clear()
+    broken.add(1)
+    with pytest.raises(RunFailed, match="cannot undo 1"):
+        roll_back(way, run.run_id, ledger)
+    found = ledger.require_run(run.run_id)
+    assert (found.status, found.error_step) == (RunStatus.FAILED, "undo:double[1]")
+    broken.clear()
+    # Whatever is asked for now: the rollback that began is finished.
+    assert roll_back(way, run.run_id, ledger, to="make").undo == ("double[1]", "double[0]", "make")
+    assert [entry[:2] for entry in log] == [
+        ("undo total",),
+        ("undo double", 2),
+        ("undo double", 1),
+        ("undo double", 0),
+        ("undo make", 3),
+    ]
+    assert ledger.require_run(run.run_id).error_type == "RolledBack"
+
+
+def test_resuming_a_run_whose_rollback_was_cut_short_finishes_the_rollback(way, ledger: Ledger) -> None:
+    run = way.run(dag, n=2, ledger=ledger)
+    broken.add(0)
+    with pytest.raises(RunFailed):
+        roll_back(way, run.run_id, ledger)
+    broken.clear()
+    log.clear()
+    resumed = way.resume(dag, run.run_id, ledger=ledger)
+    assert [entry[0] for entry in log] == ["undo double", "undo make"]
+    assert resumed.status is RunStatus.CANCELLED
+    with pytest.raises(RunCancelled, match="rolled back"):
+        resumed.result()
+
+
+def test_a_failed_run_is_undone_as_far_as_it_came(way, ledger: Ledger) -> None:
+    def fail(items: list[int]) -> None:
+        raise ValueError("no")
+
+    failing = Dag("failing")
+    failing.node(fail, items=failing.node(make))
+    run = way.run(failing, n=1, ledger=ledger)
+    assert run.status is RunStatus.FAILED
+    log.clear()
+    assert roll_back(way, run.run_id, ledger, failing).undo == ("make",)
+    assert log == [("undo make", 1, [0])]
+
+
+def test_steps_without_an_undo_are_named_before_anything_is_undone(way, ledger: Ledger) -> None:
+    def plain(items: list[int]) -> int:
+        return len(items)
+
+    mixed = Dag("mixed")
+    mixed.node(plain, items=mixed.node(make))
+    run = way.run(mixed, n=2, ledger=ledger)
+    log.clear()
+    with pytest.raises(RollbackRefused, match="of 'plain' nobody says how to undo it"):
+        roll_back(way, run.run_id, ledger, mixed)
+    assert log == []
+    assert ledger.require_run(run.run_id).status is RunStatus.COMPLETED
+    plan = roll_back(way, run.run_id, ledger, mixed, skip_missing=True)
+    assert (plan.undo, plan.without_undo) == (("plain", "make"), ("plain",))
+    assert log == [("undo make", 2, [0, 1])]
+
+
+def test_an_undo_may_have_retries_of_its_own(way, ledger: Ledger) -> None:
+    tries: list[int] = []
+
+    @step(retries=2)
+    def undo_it() -> None:
+        tries.append(1)
+        if len(tries) < 3:
+            raise OSError("not yet")
+
+    def work() -> int:
+        return 1
+
+    retried = Dag("retried")
+    retried.node(step(undo=undo_it)(work))
+    run = way.run(retried, ledger=ledger)
+    roll_back(way, run.run_id, ledger, retried)
+    assert len(tries) == 3
+    assert [s.status for s in ledger.list_steps(run.run_id) if s.label == "undo:work"] == [
+        "failed",
+        "failed",
+        "completed",
+    ]
+
+
+def test_nothing_to_undo_leaves_the_run_as_it_is(way, ledger: Ledger) -> None:
+    run = way.run(dag, n=1, ledger=ledger)
+    roll_back(way, run.run_id, ledger)
+    epoch = ledger.require_run(run.run_id).lease_epoch
+    assert roll_back(way, run.run_id, ledger).is_empty
+    assert ledger.require_run(run.run_id).lease_epoch == epoch
+
+
+def test_a_run_that_another_thread_executes_is_left_alone(ledger: Ledger) -> None:
+    seen: list[str] = []
+
+    def meddle(ctx: StepContext) -> None:
+        with pytest.raises(RunBusy) as caught:
+            meddling.rollback(ctx.run_id, ledger=ledger)
+        seen.append(str(caught.value))
+
+    meddling = Dag("meddling")
+    meddling.node(meddle)
+    meddling.run(ledger=ledger).result()
+    assert len(seen) == 1
+
+
+def test_what_cannot_be_rolled_back_is_refused_in_one_line(way, ledger: Ledger) -> None:
+    run = way.run(dag, n=1, ledger=ledger)
+    with pytest.raises(RunNotFound):
+        roll_back(way, "nowhere", ledger)
+    with pytest.raises(StepNotFound, match="tota"):
+        roll_back(way, run.run_id, ledger, to="tota")
+    other = Dag("undoable")
+    other.node(make, label="other")
+    with pytest.raises(GraphChanged):
+        roll_back(way, run.run_id, ledger, other)
+    waiting = dag.submit({"n": 1}, ledger=ledger)
+    with pytest.raises(InvalidTransition, match="milepost cancel"):
+        roll_back(way, waiting.run_id, ledger)
+    assert ledger.require_run(run.run_id).status is RunStatus.COMPLETED
+
+
+def test_a_step_that_has_not_completed_is_nothing_to_go_back_to(way, ledger: Ledger) -> None:
+    run = way.run(dag, n=1, ledger=ledger)
+    roll_back(way, run.run_id, ledger, to="make")
+    with pytest.raises(InvalidTransition, match="'total'"):
+        roll_back(way, run.run_id, ledger, to="total")
+
+
+@pytest.mark.parametrize(
+    ("undo", "told"),
+    [
+        (lambda nothing: None, "'nothing'"),
+        (lambda n, /: None, "Drop the '/'"),
+        (step(pure=False, transient=True)(lambda: None), "no other options"),
+        ("undo", "must be a function"),
+    ],
+)
+def test_an_undo_that_could_never_be_called_is_refused_where_it_is_written(undo: Any, told: str) -> None:
+    with pytest.raises(ConfigurationError, match=told):
+        step(undo=undo)(lambda n: n)
+
+
+def test_a_pure_step_has_nothing_to_undo() -> None:
+    with pytest.raises(ConfigurationError, match="pure"):
+        step(undo=undo_total, pure=True)(show.fn)
