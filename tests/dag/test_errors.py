@@ -227,7 +227,7 @@ def test_an_edge_joins_nodes_and_nothing_else():
 
 
 @pytest.mark.parametrize(
-    "container", [lambda node: [node], lambda node: (1, node), lambda node: {"k": node}, lambda node: {node}]
+    "container", [lambda node: [1, node], lambda node: (1, node), lambda node: {"k": node}, lambda node: {node}]
 )
 def test_a_node_inside_a_container_is_refused_because_it_would_arrive_as_a_node(container: Callable[[Any], Any]):
     dag = Dag("d")

@@ -521,3 +521,105 @@ def test_a_dag_and_its_nodes_tell_who_they_are():
     assert isinstance(ref, NodeRef)
     assert repr(dag) == "<Dag 'nightly' with 1 nodes>"
     assert repr(ref) == "<node 'number'>"
+
+
+# --- several nodes into one parameter ---------------------------------------------------------------
+
+
+def one_half() -> float:
+    return 0.5
+
+
+def two() -> float:
+    return 2.0
+
+
+def half(n: float) -> float:
+    return n / 2
+
+
+def collect(values: list[float]) -> list[float]:
+    return values
+
+
+def test_several_edges_into_a_list_make_a_list_in_the_order_of_the_edges() -> None:
+    dag = Dag("fan-in")
+    a, b, c = dag.node(one_half, label="a"), dag.node(two, label="b"), dag.node(two, label="c")
+    end = dag.node(collect)
+    [b, a, c] >> end
+    assert dag.run(ledger=":memory:").result() == [2.0, 0.5, 2.0]
+
+
+def test_one_edge_into_a_list_of_what_it_makes_arrives_in_a_list() -> None:
+    dag = Dag("fan-in")
+    dag.node(two) >> dag.node(collect)
+    assert dag.run(ledger=":memory:").result() == [2.0]
+
+
+def test_a_list_goes_to_a_list_as_it_is() -> None:
+    dag = Dag("fan-in")
+    dag.node(collect, label="first", values=[1.5]) >> dag.node(collect, label="second")
+    assert dag.run(ledger=":memory:").result() == [1.5]
+
+
+def test_the_same_edge_twice_hands_the_value_over_once() -> None:
+    dag = Dag("fan-in")
+    a, end = dag.node(two), dag.node(collect)
+    a >> end
+    a >> end
+    assert dag.run(ledger=":memory:").result() == [2.0]
+
+
+def test_a_list_and_an_element_of_it_into_one_parameter_are_ambiguous() -> None:
+    dag = Dag("fan-in")
+    end = dag.node(collect, label="end")
+    dag.node(collect, label="all", values=[9.0]) >> end
+    dag.node(two) >> end
+    with pytest.raises(GraphError, match="Both 'all' and 'two' would go to parameter 'values'"):
+        dag.build()
+
+
+def test_two_parameters_that_take_the_same_value_are_ambiguous() -> None:
+    def both(first: list[float], second: list[float]) -> int:
+        return 0
+
+    dag = Dag("fan-in")
+    dag.node(two) >> dag.node(both)
+    with pytest.raises(GraphError, match="fits no open parameter of node 'both'"):
+        dag.build()
+
+
+def test_several_nodes_are_bound_by_name_as_a_list() -> None:
+    dag = Dag("by-name")
+    dag.node(collect, values=[dag.node(two), dag.node(one_half)])
+    assert dag.run(ledger=":memory:").result() == [2.0, 0.5]
+
+
+def test_a_list_of_nodes_of_the_wrong_type_is_refused_when_the_graph_is_built() -> None:
+    dag = Dag("by-name")
+    dag.node(collect, values=[dag.node(two), dag.node(lambda: ["x"], label="untyped"), dag.node(text)])
+    with pytest.raises(GraphError, match="cannot take the output of 'text' as an element: it returns str"):
+        dag.build()
+    other = Dag("scalar")
+    other.node(half, n=[other.node(two)])
+    with pytest.raises(GraphError, match="parameter 'n' is float, and cannot take a list"):
+        other.build()
+
+
+def test_a_run_that_gathers_goes_on_from_its_completed_steps_with_the_same_list() -> None:
+    broken = [True]
+
+    def total(values: list[float]) -> float:
+        if broken:
+            raise ValueError("no")
+        return sum(values)
+
+    ledger = Ledger.open(":memory:")
+    dag = Dag("fan-in")
+    end = dag.node(total)
+    [dag.node(one_half), dag.node(two)] >> end
+    run = dag.run(ledger=ledger)
+    (attempt,) = ledger.get_step(run.run_id, "total")
+    assert attempt.input == '{"values":{"steps":["one_half","two"]}}'
+    broken.clear()
+    assert dag.resume(run.run_id, ledger=ledger).result() == 2.5

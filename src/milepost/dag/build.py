@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import typing
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,7 @@ from milepost.errors import GraphError, InputError, OutputMismatch, did_you_mean
 from milepost.graph import Binding, Graph, Node, Source
 from milepost.runtime.conform import annotation_name, return_check, show
 from milepost.runtime.steps import MISSING, Parameter, Step
+from milepost.runtime.subruns import SPREAD, SubStep
 from milepost.runtime.validation import complaints_of, validator_of
 
 __all__ = ["Built", "InputSpec", "NodeSpec", "build"]
@@ -151,17 +153,28 @@ def _node(spec: NodeSpec, specs: Sequence[NodeSpec], inputs: dict[str, InputSpec
         over = _over(spec, element)
     after = list(spec.after)
     claims: dict[str, str] = {}
+    gathered: dict[str, list[int]] = {}
     for index in spec.edges:
         upstream = specs[index]
-        if any(value is upstream for value in (*spec.bindings.values(), spec.over)):
+        if any(_is_handed(value, upstream) for value in (*spec.bindings.values(), spec.over)):
             continue  # handed over by name already
-        taken = _claim(spec, upstream, [p for p in parameters.values() if p.name not in bound], claims)
+        unbound = [p for p in parameters.values() if p.name not in bound]
+        whole = _gathers(spec, upstream, unbound, claims)
+        if whole is not None:
+            gathered.setdefault(whole, []).append(index)
+            continue
+        taken = _claim(spec, upstream, unbound, claims)
         if taken is None:
             after.append(index)
+        elif taken in gathered:
+            raise _both(spec, specs[gathered[taken][0]].label, upstream.label, taken)
         else:
             claims[taken] = upstream.label
             bindings.append(Binding(taken, Source.NODE, index))
-    bound |= set(claims)
+    bindings += [Binding(name, Source.NODES, tuple(indexes)) for name, indexes in gathered.items()]
+    bound |= {*claims, *gathered}
+    if SPREAD in bound:  # a dict by name fills whatever is open
+        bound |= set(parameters)
     for parameter in parameters.values():
         if parameter.name not in bound:
             _leave_open(spec, parameter, inputs)
@@ -179,6 +192,7 @@ def _node(spec: NodeSpec, specs: Sequence[NodeSpec], inputs: dict[str, InputSpec
         at_most_once=step.at_most_once,
         pure=step.pure,
         wait=getattr(step, "wait", None),
+        branches=step.branches if isinstance(step, SubStep) else None,
     )
 
 
@@ -195,6 +209,8 @@ def _bound(spec: NodeSpec, parameters: Mapping[str, Parameter], name: str, value
                 f"Node {spec.label!r}: {spec.step.name}() has no parameter {name!r} (it has: {known})."
                 f"{did_you_mean(name, parameters)}"
             )
+    if _is_gathered(value):
+        return _bound_list(spec, parameter, name, value)
     if not isinstance(value, NodeSpec):
         _check_value(spec, parameter, value)
         return Binding(name, Source.VALUE, value)
@@ -204,6 +220,61 @@ def _bound(spec: NodeSpec, parameters: Mapping[str, Parameter], name: str, value
             f"parameter {name!r} is {_named(parameter.annotation)}. Correct an annotation, or bind another node."
         )
     return Binding(name, Source.NODE, value.index)
+
+
+def _is_handed(value: Any, upstream: NodeSpec) -> bool:
+    return value is upstream or (_is_gathered(value) and any(part is upstream for part in value))
+
+
+def _is_gathered(value: Any) -> bool:
+    """Return whether a parameter is bound to the outputs of several nodes."""
+    return isinstance(value, list) and bool(value) and all(isinstance(part, NodeSpec) for part in value)
+
+
+def _bound_list(spec: NodeSpec, parameter: Parameter, name: str, upstreams: Sequence[NodeSpec]) -> Binding:
+    wanted = element_of(parameter.annotation)
+    if parameter.annotation is not MISSING and not fits(list, parameter.annotation):
+        raise GraphError(
+            f"Node {spec.label!r}: parameter {name!r} is {_named(parameter.annotation)}, and cannot take a list of the "
+            "outputs of several nodes. Annotate it as a list, or bind one node."
+        )
+    for upstream in upstreams:
+        if not _may_fit(upstream, wanted):
+            raise GraphError(
+                f"Node {spec.label!r} cannot take the output of {upstream.label!r} as an element: it returns "
+                f"{_named_output(upstream)}, but parameter {name!r} is {_named(parameter.annotation)}. Correct an "
+                "annotation, or bind another node."
+            )
+    return Binding(name, Source.NODES, tuple(upstream.index for upstream in upstreams))
+
+
+def _gathers(spec: NodeSpec, upstream: NodeSpec, unbound: Sequence[Parameter], claims: Mapping[str, str]) -> str | None:
+    """Return the list parameter that takes the output as one of its elements, or None.
+
+    That is so where the output fits the element and no open parameter takes it as it is.
+    """
+    first = upstream.outputs[0]
+    if first is None or first is type(None) or first is MISSING or first is Any:
+        return None
+    if any(_may_fit(upstream, p.annotation) for p in unbound):
+        return None
+    fitting = [p.name for p in unbound if _is_list(p.annotation) and _may_fit(upstream, element_of(p.annotation))]
+    if len(fitting) != 1:
+        return None
+    if fitting[0] in claims:  # the one is the list, the other an element of it
+        raise _both(spec, claims[fitting[0]], upstream.label, fitting[0])
+    return fitting[0]
+
+
+def _is_list(annotation: Any) -> bool:
+    return annotation is not MISSING and typing.get_origin(annotation) in (list, Sequence, Iterable, Collection)
+
+
+def _both(spec: NodeSpec, first: str, second: str, name: str) -> GraphError:
+    return GraphError(
+        f"Both {first!r} and {second!r} would go to parameter {name!r} of node {spec.label!r}. "
+        f"Bind them by name: dag.node({spec.step.name}, {name}=...)."
+    )
 
 
 def _check_value(spec: NodeSpec, parameter: Parameter, value: Any) -> None:
@@ -219,7 +290,14 @@ def _check_value(spec: NodeSpec, parameter: Parameter, value: Any) -> None:
         ) from None
 
 
+def _can_spread(spec: NodeSpec, unbound: Sequence[Parameter]) -> bool:
+    """Return whether a dict by name may fill the open inputs: those of a sub-DAG that has several."""
+    return isinstance(spec.step, SubStep) and sum(not p.is_optional for p in unbound) > 1
+
+
 def _element_parameter(spec: NodeSpec, parameters: Mapping[str, Parameter], bound: set[str]) -> Parameter:
+    if _can_spread(spec, [p for p in parameters.values() if p.name not in bound]):
+        return Parameter(SPREAD, MISSING, is_optional=False)
     for parameter in parameters.values():
         if parameter.name not in bound:
             return parameter
@@ -268,11 +346,10 @@ def _claim(spec: NodeSpec, upstream: NodeSpec, unbound: list[Parameter], claims:
     if len(candidates) == 1:
         name = candidates[0].name
         if name in claims:
-            raise GraphError(
-                f"Both {claims[name]!r} and {upstream.label!r} would go to parameter {name!r} of node {spec.label!r}. "
-                f"Bind them by name: dag.node({spec.step.name}, {name}=...)."
-            )
+            raise _both(spec, claims[name], upstream.label, name)
         return name
+    if not candidates and _can_spread(spec, unbound) and fits(first, Mapping) and SPREAD not in claims:
+        return SPREAD
     if candidates:
         names = ", ".join(repr(p.name) for p in candidates)
         raise GraphError(

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from datetime import datetime, timedelta
-from typing import Any, overload
+from typing import Any, Union, overload
 
 from milepost.dag.build import Built, NodeSpec, build
 from milepost.dag.place import find_target, lasting_target
 from milepost.dag.replaying import Replaying
 from milepost.dag.rolling_back import RollingBack
 from milepost.dag.scheduling import Scheduling
+from milepost.dag.subdags import OPEN, ROUTED, sub_dag_step, switch_step
 from milepost.dag.submitting import Submitting
 from milepost.dag.waits import EVENT, SLEEP
 from milepost.errors import ConfigurationError, GraphError
@@ -24,10 +25,11 @@ from milepost.runtime.outcome import FinishedRun
 from milepost.runtime.progress import Progress
 from milepost.runtime.run import RunOptions, resume_graph, resume_graph_async, run_graph, run_graph_async
 from milepost.runtime.steps import Step, as_step
+from milepost.runtime.subruns import SubStep
 
 __all__ = ["Dag", "NodeRef"]
 
-Function = Step[..., Any] | Callable[..., Any]
+Function = Union[Step[..., Any], Callable[..., Any], "Dag"]
 LedgerLike = Ledger | str | os.PathLike[str] | None
 
 
@@ -118,7 +120,8 @@ class Dag(Submitting, Scheduling, Replaying, RollingBack):
         """Add a step.
 
         Args:
-            fn: The function or step.
+            fn: The function or step; or another Dag, which then runs inside each run as a run of its own. Its open
+                inputs are the parameters, its one final node's output is the output.
             label: The step's label, unique in the run; the step's name if left out.
             after: Nodes that must complete first and hand nothing over.
             bind: Bindings by name, for parameters called ``label``, ``after`` or ``bind``.
@@ -132,7 +135,7 @@ class Dag(Submitting, Scheduling, Replaying, RollingBack):
 
     def map(
         self,
-        fn: Function,
+        fn: Function | NodeRef,
         over: Any,
         /,
         *,
@@ -148,7 +151,8 @@ class Dag(Submitting, Scheduling, Replaying, RollingBack):
         node's output is the list of all outputs in order, or a dict with the same keys.
 
         Args:
-            fn: Called with one element in its first parameter that is not bound by name.
+            fn: Called with one element in its first parameter that is not bound by name. A Dag is run once for each
+                element; where it leaves several inputs open, the elements are dicts of them by name. Or a switch.
             over: A node whose output is a list, tuple, range or dict, or such a value itself.
             concurrency: How many elements may run at once; the run's own limit if left out.
             label: The map's label; the step's name if left out.
@@ -163,7 +167,67 @@ class Dag(Submitting, Scheduling, Replaying, RollingBack):
             isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1
         ):
             raise ConfigurationError(f"concurrency must be a whole number of 1 or more, not {concurrency!r}.")
+        if isinstance(fn, NodeRef):
+            label = fn.label if label is None else label
+            fn = self._take_back(fn)
         return self._add(fn, label, after, _joined(bindings, bind), over=over, is_map=True, concurrency=concurrency)
+
+    def switch(
+        self,
+        branches: Mapping[str, Function] | Sequence[Function],
+        routed: Any = OPEN,
+        /,
+        *,
+        label: str = "switch",
+        after: NodeRef | Iterable[NodeRef] = (),
+    ) -> NodeRef:
+        """Add a switch: of several sub-DAGs or functions, the one that the value before it names.
+
+        That value is a pair ``(branch, data)``, or a dict with the key ``"__switch__"``, whose other entries are the
+        data. The branch gets the data in its only required input, or as a dict of its inputs by name, and what it makes
+        is the node's output. It runs as a run of its own. A label that no branch bears fails the step.
+
+        To route each element of a map, map over the switch: ``dag.map(dag.switch(branches), over)``.
+
+        Args:
+            branches: Sub-DAGs or functions by label; of a list, each by its own name.
+            routed: The node before it, or such a value; an edge (``>>``) does as well.
+            label: The step's label.
+            after: Nodes that must complete first and hand nothing over.
+
+        Raises:
+            GraphError: A branch cannot be built, two bear one name, or the label cannot be.
+
+        Example:
+            >>> dag = Dag("parity")
+            >>> kinds = dag.node(lambda: [("odd", 3), ("even", 4)], label="kinds")
+            >>> halve, triple = (lambda n: n // 2), (lambda n: 3 * n)
+            >>> _ = dag.map(dag.switch({"even": halve, "odd": triple}), kinds)
+            >>> dag.run(ledger=":memory:").result()
+            [9, 2]
+        """
+        bindings = {} if routed is OPEN else {ROUTED: routed}
+        return self._add(switch_step(label, branches, Dag), label, after, bindings)
+
+    def _take_back(self, ref: NodeRef) -> Step[..., Any]:
+        """Take a switch out of the nodes again, so that a map runs it for each element."""
+        self._check_own(ref, "")
+        spec = ref.spec
+        is_used = bool(spec.bindings or spec.after or spec.edges) or any(
+            spec.index in (*other.after, *other.edges) or spec in (*other.bindings.values(), other.over)
+            for other in self._specs
+        )
+        if not (isinstance(spec.step, SubStep) and spec.step.is_switch) or is_used or spec not in self._specs:
+            raise GraphError(
+                f"{ref!r} is a node already. Map a function, a sub-DAG or a switch: dag.map(dag.switch(...), over)."
+            )
+        self._specs.remove(spec)
+        for other in self._specs[spec.index :]:
+            other.index -= 1
+        for other in self._specs:
+            other.after = [index - (index > spec.index) for index in other.after]
+            other.edges = [index - (index > spec.index) for index in other.edges]
+        return spec.step
 
     def sleep(
         self,
@@ -245,11 +309,16 @@ class Dag(Submitting, Scheduling, Replaying, RollingBack):
         for name, value in (*bindings.items(), ("over", over)):
             if isinstance(value, NodeRef):
                 self._check_own(value, label)
+            elif _is_gathered(value) and name != "over":
+                for ref in value:
+                    self._check_own(ref, label)
             else:
                 _check_plain(value, name, label)
         order = list(after) if isinstance(after, Iterable) else [after]
         for ref in order:
             self._check_own(ref, label)
+        if isinstance(step, SubStep) and step.is_switch and step.name != label:
+            step = SubStep(label, step.branches, step.parameters, step.returns, step.required)
         spec = NodeSpec(
             index=len(self._specs),
             label=label,
@@ -267,6 +336,8 @@ class Dag(Submitting, Scheduling, Replaying, RollingBack):
     def _step(self, fn: Function) -> Step[..., Any]:
         if isinstance(fn, Step):
             return fn
+        if isinstance(fn, Dag):
+            return sub_dag_step(fn)
         try:
             found = self._steps.get(fn)  # looking at a function's signature is worth doing once
         except TypeError:
@@ -463,7 +534,13 @@ class Dag(Submitting, Scheduling, Replaying, RollingBack):
 
 
 def _unwrap(value: Any) -> Any:
+    if _is_gathered(value):
+        return [ref.spec for ref in value]
     return value.spec if isinstance(value, NodeRef) else value
+
+
+def _is_gathered(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and bool(value) and all(isinstance(ref, NodeRef) for ref in value)
 
 
 def _joined(bindings: dict[str, Any], bind: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -74,6 +74,7 @@ class AsyncLedger:
         workflow: str | None = None,
         since: datetime | timedelta | None = None,
         parent_run_id: str | None = None,
+        inner: bool = False,
         limit: int = 50,
         before: Run | None = None,
     ) -> list[Run]:
@@ -84,6 +85,7 @@ class AsyncLedger:
             workflow=workflow,
             since=since,
             parent_run_id=parent_run_id,
+            inner=inner,
             limit=limit,
             before=before,
         )

@@ -196,7 +196,7 @@ class Ledger(Sharing, Scheduling):
         if run is not None:
             return run
         if text == LATEST:
-            newest = self.store.list_runs(RunFilter(limit=1))
+            newest = self.store.list_runs(RunFilter(is_top=True, limit=1))
             if newest:
                 return newest[0]
         matches = self.store.find_run_ids(text, 4) if text else []
@@ -214,6 +214,7 @@ class Ledger(Sharing, Scheduling):
         workflow: str | None = None,
         since: datetime | timedelta | None = None,
         parent_run_id: str | None = None,
+        inner: bool = False,
         limit: int = 50,
         before: Run | None = None,
     ) -> list[Run]:
@@ -224,6 +225,7 @@ class Ledger(Sharing, Scheduling):
             workflow: Only runs of this workflow.
             since: Only runs created at or after this moment, or within this span until now.
             parent_run_id: Only children of this run.
+            inner: Also runs inside other runs: those of their sub-DAGs.
             limit: At most this many.
             before: The last run of the page before, to get the next page.
 
@@ -247,6 +249,7 @@ class Ledger(Sharing, Scheduling):
                 workflow=workflow,
                 since=moment,
                 parent_run_id=parent_run_id,
+                is_top=not inner and parent_run_id is None,
                 before=(before.created_at, before.run_id) if before else None,
                 limit=limit,
             )

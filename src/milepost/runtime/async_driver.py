@@ -51,6 +51,7 @@ class AsyncDriver:
         self._limit = max_concurrency
         self._executor = executor
         self._loop = asyncio.get_running_loop()
+        session.limit, session.executor = max_concurrency, executor
         self._landed: list[Flight] = []
         self._news = asyncio.Event()
         self._threads = threads
@@ -83,8 +84,9 @@ class AsyncDriver:
             await self._commit(session.opening_write())
             await self._work()
         except (KeyboardInterrupt, SystemExit, asyncio.CancelledError) as error:
+            told = type(error).__name__, describe_interrupt(error, session.open_flights)
             try:
-                await self._finish_stop(type(error).__name__, describe_interrupt(error, session.open_flights))
+                await self._finish_stop(*(session.stop_reason or told))
             except MilepostError as unrecorded:
                 error.add_note(f"The run could not be marked as cancelled: {unrecorded}")
             raise

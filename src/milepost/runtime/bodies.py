@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any
 
 from milepost.errors import ConfigurationError
-from milepost.runtime.context import StepContext
 from milepost.runtime.flight import Flight
 from milepost.runtime.session import RunSession
 from milepost.runtime.steps import Step, call_by_reference
@@ -25,7 +24,7 @@ def prepare(session: RunSession, flight: Flight) -> Body:
     step: Step[..., Any] = flight.call.node.body
     kwargs = session.execution.arguments(flight.call)
     if step.context_parameter is not None:
-        kwargs[step.context_parameter] = StepContext(session.ledger, session.run_id, session.lease_epoch, flight)
+        kwargs[step.context_parameter] = step.make_context(session, flight)
     if step.positional:
         return partial(step.fn, *_take_positional(step, kwargs), **kwargs)
     return partial(step.fn, **kwargs)

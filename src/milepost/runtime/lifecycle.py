@@ -400,8 +400,12 @@ def is_interrupted(ledger: Ledger, run: Run) -> bool:
 
 
 def find_interrupted(ledger: Ledger) -> list[Run]:
-    """Return the runs whose process died or fell silent: those that ``resume --all`` takes up."""
-    return [run for run in ledger.store.list_running() if is_interrupted(ledger, run)]
+    """Return the runs whose process died or fell silent: those that ``resume --all`` takes up.
+
+    A run inside another one is not among them: whoever takes up the other goes on with it.
+    """
+    running = ledger.store.list_running()
+    return [run for run in running if run.parent_run_id is None and is_interrupted(ledger, run)]
 
 
 def cancel_run(ledger: Ledger, run_id: str) -> str:

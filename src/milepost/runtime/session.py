@@ -19,6 +19,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from typing import Any, Final
 
 from milepost.engine import Call, Execution, History, MapMark
@@ -107,6 +108,8 @@ class RunSession:
             run_id,
             None,
         )  # its root run, and who created it: runs inside it inherit both
+        self.executor: Executor | None = None  # where its bodies run, and those of runs inside it
+        self.limit = 32  # how many at once, of each of these runs
         self.children: list[RunSession] = []  # runs inside this one that are executed now
         self.grace: float | None = None  # seconds that bodies get when the run is stopped; None: the driver's own
         self._retry = retry
@@ -384,6 +387,9 @@ class RunSession:
             self.stop_reason = (error_type, message)
         self.execution.halt()
         self._tell_bodies(message)
+        for child in list(self.children):
+            child.grace = self.grace if child.grace is None else child.grace
+            child.ask_to_stop(error_type, message)
 
     def ask_to_pause(self, message: str, label: str | None = None) -> None:
         """Let the run go no further: what runs already ends by itself, nothing new starts.
@@ -395,6 +401,9 @@ class RunSession:
         if self.pause_reason is None:
             self.pause_reason = (label, storable_text(message))
         self.execution.halt()
+        for child in list(self.children):
+            child.ask_to_pause(message)
+            child.wake()
 
     def pause_write(self) -> RunWrite | None:
         """Return the write that leaves a run paused which was asked to pause, or None while bodies still run."""

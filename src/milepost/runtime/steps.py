@@ -94,6 +94,10 @@ class Step(Generic[P, R]):
         """Return the name."""
         return f"<step {self.name!r}>"
 
+    def make_context(self, session: Any, flight: Any) -> Any:
+        """Return what the function gets where it asks for a context."""
+        return StepContext(session.ledger, session.run_id, session.lease_epoch, flight)
+
     def with_options(self, **options: Any) -> Step[P, R]:
         """Return a copy with other options (those of :func:`step`).
 

@@ -46,6 +46,7 @@ class SyncDriver:
         self._executor = executor
         self._landed: queue.SimpleQueue[Flight | None] = queue.SimpleQueue()  # None: look at the session
         self._threads: BodyThreads | None = None
+        session.limit, session.executor = max_concurrency, executor
         self._loop: _LoopThread | None = None
         self._timed: dict[int, Flight] = {}  # by seq: flights with a deadline
         self._settling: list[Flight] = []  # what is being settled, in case an interrupt cuts it short
