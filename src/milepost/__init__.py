@@ -1,7 +1,7 @@
 """Durable runs for Python: every step of a run leaves a milepost in a ledger."""
 
-from milepost.dag import Dag
-from milepost.errors import MilepostError, NonRetryable, RunCancelled, RunFailed
+from milepost.dag import Dag, DagRunner, DagRunResult
+from milepost.errors import DagPause, MilepostError, NonRetryable, RunCancelled, RunFailed
 from milepost.ledger import AsyncLedger, Ledger
 from milepost.model import Retry
 from milepost.runtime import FinishedRun, RunEvent, RunHandle, Step, StepContext, Worker, step
@@ -12,6 +12,9 @@ __version__ = "0.1.0"
 __all__ = [
     "AsyncLedger",
     "Dag",
+    "DagPause",
+    "DagRunResult",
+    "DagRunner",
     "FinishedRun",
     "Ledger",
     "MilepostError",

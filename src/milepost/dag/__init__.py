@@ -1,5 +1,7 @@
 """A graph of functions, written in Python and run durably."""
 
 from milepost.dag.dag import Dag, NodeRef
+from milepost.dag.runner import DagRunner, DagRunResult, DagRunStatus
+from milepost.errors import DagPause
 
-__all__ = ["Dag", "NodeRef"]
+__all__ = ["Dag", "DagPause", "DagRunResult", "DagRunStatus", "DagRunner", "NodeRef"]

@@ -11,6 +11,7 @@ from milepost.dag.fits import element_of, fits, is_mappable, map_outputs
 from milepost.errors import GraphError, InputError, OutputMismatch, did_you_mean
 from milepost.graph import Binding, Graph, Node, Source
 from milepost.runtime.conform import annotation_name, return_check, show
+from milepost.runtime.lazy import lazy
 from milepost.runtime.steps import MISSING, Parameter, Step
 from milepost.runtime.subruns import SPREAD, SubStep
 from milepost.runtime.validation import complaints_of, validator_of
@@ -44,13 +45,23 @@ class InputSpec:
     label: str
 
 
-@dataclass(slots=True)
+@dataclass
 class Built:
     """A graph and the inputs it leaves open."""
 
     graph: Graph
     inputs: dict[str, InputSpec]
     _validators: dict[str, Any] = field(default_factory=dict)
+
+    @lazy
+    def holders(self) -> dict[str, list[str]]:
+        """For each input the labels of the nodes that leave it open."""
+        found: dict[str, list[str]] = {}
+        for node in self.graph.nodes:
+            for binding in node.bindings:
+                if binding.source == Source.INPUT:
+                    found.setdefault(binding.ref, []).append(node.label)
+        return found
 
     def validate(
         self, given: Mapping[str, Any] | None, name: str, more: Mapping[str, Any] | None = None
@@ -64,15 +75,21 @@ class Built:
             raise InputError(f"inputs must be a mapping of names to values, such as {{'n': 4}}, not {show(given)}.")
         given = {**(given or {}), **(more or {})}
         complaints = []
+        values = {}
         for key in given:
-            if key not in self.inputs:
+            label, _, param = key.rpartition(".")
+            if label and label in self.holders.get(param, ()):  # for this one node
+                try:
+                    values[key] = self._convert(self.inputs[param], given[key])
+                except ValueError as error:
+                    complaints.append(f"node {label!r}: {error}")
+            elif key not in self.inputs:
                 known = ", ".join(self.inputs) or "none"
                 near = did_you_mean(key, self.inputs).replace(" Did", "; did")
                 complaints.append(f"unknown input {key!r} (known: {known}{near})")
-        values = {}
         for key, spec in self.inputs.items():
             if key not in given:
-                if spec.is_required:
+                if spec.is_required and not all(f"{label}.{key}" in given for label in self.holders[key]):
                     complaints.append(f"missing input {key!r} ({_named(spec.annotation)}, for step {spec.label!r})")
                 continue
             try:

@@ -7,12 +7,15 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from datetime import datetime, timedelta
-from typing import Any, Union, overload
+from types import TracebackType
+from typing import Any, Self, Union, overload
 
 from milepost.dag.build import Built, NodeSpec, build
+from milepost.dag.inputs import inputs_of_call
 from milepost.dag.place import find_target, lasting_target
 from milepost.dag.replaying import Replaying
 from milepost.dag.rolling_back import RollingBack
+from milepost.dag.runner import DagRunResult, result_of
 from milepost.dag.scheduling import Scheduling
 from milepost.dag.subdags import OPEN, ROUTED, sub_dag_step, switch_step
 from milepost.dag.submitting import Submitting
@@ -26,6 +29,7 @@ from milepost.runtime.progress import Progress
 from milepost.runtime.run import RunOptions, resume_graph, resume_graph_async, run_graph, run_graph_async
 from milepost.runtime.steps import Step, as_step
 from milepost.runtime.subruns import SubStep
+from milepost.runtime.unrecorded import run_unrecorded
 
 __all__ = ["Dag", "NodeRef"]
 
@@ -76,6 +80,9 @@ class Dag(Submitting, Scheduling, Replaying, RollingBack):
     Args:
         name: The workflow's name in the ledger.
 
+    As a context manager it is checked when the block ends, as :meth:`build` does. Called, ``await dag(n=4)`` runs it
+    and records nothing.
+
     Example:
         >>> def numbers(n: int) -> list[int]:
         ...     return list(range(n))
@@ -91,7 +98,7 @@ class Dag(Submitting, Scheduling, Replaying, RollingBack):
 
     kind = "dag"
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str = "unknown") -> None:
         """Begin an empty graph."""
         if not isinstance(name, str) or not name.isprintable() or not name.strip():
             raise ConfigurationError(f"A Dag's name must be printable text that is not empty, not {name!r}.")
@@ -104,6 +111,31 @@ class Dag(Submitting, Scheduling, Replaying, RollingBack):
     def __repr__(self) -> str:
         """Return name and size."""
         return f"<Dag {self.name!r} with {len(self._specs)} nodes>"
+
+    def __enter__(self) -> Self:
+        """Return the Dag; leaving the block checks it."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Check it, unless something else went wrong."""
+        if kind is None:
+            self.build()
+
+    async def __call__(self, **inputs: Any) -> DagRunResult:
+        """Run the graph on the running event loop, recording and encoding nothing, and return what it came to.
+
+        Args:
+            inputs: The inputs by name; or under the label of a node, a dict of the inputs of that node alone.
+
+        Raises:
+            InputError: Inputs are missing, unknown or of the wrong type.
+            GraphError: The graph cannot be built.
+        """
+        built = self._build()
+        values = built.validate(inputs_of_call(built, inputs, self.name), self.name)
+        return result_of(await run_unrecorded(built.graph, values))
 
     # --- writing -----------------------------------------------------------------------------
 

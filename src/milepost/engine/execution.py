@@ -40,6 +40,7 @@ class Execution:
         "_delayed",
         "_elements",
         "_inputs",
+        "_keep_maps",
         "_open_maps",
         "_outputs",
         "_ready",
@@ -66,6 +67,7 @@ class Execution:
         self.marks: list[MapMark] = []
         self.results: dict[int, Any] = {}
         self._inputs = inputs
+        self._keep_maps = history.keep_maps
         self._elements = history.elements
         self._tries = history.tries
         self._ready: deque[Call] = deque()
@@ -249,7 +251,7 @@ class Execution:
         if node.readers:
             if unread[node.index]:  # after a restart, all of its readers may be done
                 self._outputs[node.index] = value
-        elif not node.downstream and not node.is_map:
+        elif not node.downstream and (self._keep_maps or not node.is_map):
             self.results[node.index] = value
         for ref in node.reads:
             unread[ref] -= 1
@@ -279,7 +281,7 @@ class Execution:
             self._fail(node.label, error)
             return None
         total = len(elements)
-        map_ = MapProgress(node, attempt, total, iter(()), keep=self._unread[node.index] > 0)
+        map_ = MapProgress(node, attempt, total, iter(()), keep=self._keep_maps or self._unread[node.index] > 0)
         map_.keys = keys
         self.marks.append(MapMark(node, attempt, "start", total))
         names = zip(range(total) if keys is None else keys, elements, strict=True)

@@ -53,12 +53,16 @@ class RestartPlan:
 
 @dataclass(slots=True)
 class History:
-    """The outcome of a :class:`RestartPlan` after the values were read: what Execution starts from."""
+    """The outcome of a :class:`RestartPlan` after the values were read: what Execution starts from.
+
+    ``keep_maps``: also the outputs of final maps are kept, because no ledger can give them back.
+    """
 
     done: dict[int, Any] = field(default_factory=dict)
     elements: dict[int, dict[str, Any]] = field(default_factory=dict)
     tries: dict[str, tuple[int, int]] = field(default_factory=dict)
     undone: dict[str, int] = field(default_factory=dict)  # the last attempt of each label whose last one was undone
+    keep_maps: bool = False
 
 
 def plan_restart(graph: Graph, steps: Iterable[StepSummary]) -> RestartPlan:

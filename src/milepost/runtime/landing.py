@@ -12,7 +12,7 @@ from milepost.runtime.conform import show
 from milepost.runtime.flight import Flight
 from milepost.values import content_hash, encode
 
-__all__ = ["cut", "describe_error", "describe_interrupt", "pause_in", "storable_text", "take_value"]
+__all__ = ["check_value", "cut", "describe_error", "describe_interrupt", "pause_in", "storable_text", "take_value"]
 
 
 _LONGEST_MESSAGE: Final = 2**16  # characters of a message that are recorded
@@ -34,6 +34,18 @@ def take_value(flight: Flight, value: Any) -> None:
             text = encode(value, node.body.classes)
             flight.text = text
             flight.hash = content_hash(text)
+        flight.value = value
+    except Exception as error:
+        flight.error = _named(flight.call.label, value, error)
+        flight.is_final = True
+
+
+def check_value(flight: Flight, value: Any) -> None:
+    """Put a body's value on its flight, checked against the annotation and not encoded. Never raises, as above."""
+    try:
+        check = flight.call.node.body.check
+        if check is not None:
+            check(value)
         flight.value = value
     except Exception as error:
         flight.error = _named(flight.call.label, value, error)

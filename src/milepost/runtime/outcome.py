@@ -131,6 +131,11 @@ class FinishedRun:
         return f"{kind}: {message}" if kind and message else kind
 
     @property
+    def error_message(self) -> str | None:
+        """The message of the first failure, or why the run is paused; None where there is neither."""
+        return self._end.error_message
+
+    @property
     def exception(self) -> BaseException | None:
         """The failed step's own exception, where this process saw it."""
         return self._cause

@@ -21,6 +21,7 @@ from milepost.runtime.replaying import Replay, begin_replay, new_replay
 from milepost.runtime.session import RunSession
 from milepost.runtime.steps import check_executor
 from milepost.runtime.sync_driver import SyncDriver
+from milepost.store import NewRun
 
 __all__ = [
     "RunOptions",
@@ -52,6 +53,7 @@ class RunOptions:
     on_session: Callable[[RunSession], None] | None = None
     allow_changes: bool = False
     created_by: str | None = None
+    workflow: str | None = None  # what the run is listed under, where that is not the graph's name
 
     def __post_init__(self) -> None:
         """Refuse what could never work, before a run is created."""
@@ -73,16 +75,7 @@ class RunOptions:
 def run_graph(graph: Graph, inputs: Mapping[str, Any], kind: str, options: RunOptions) -> FinishedRun:
     """Create a run of the graph and drive it to its end in this thread."""
     ledger = open_ledger(options.ledger, options.durability)
-    new = new_run(
-        ledger,
-        graph,
-        inputs,
-        kind=kind,
-        run_id=options.run_id,
-        target=options.target,
-        tags=options.tags,
-        created_by=options.created_by,
-    )
+    new = _new(ledger, graph, inputs, kind, options)
     with executing(ledger, new.run_id):
         ledger.commit(new)
         return drive(RunSession(ledger, new.run_id, 1, graph, inputs), options)
@@ -91,6 +84,13 @@ def run_graph(graph: Graph, inputs: Mapping[str, Any], kind: str, options: RunOp
 async def run_graph_async(graph: Graph, inputs: Mapping[str, Any], kind: str, options: RunOptions) -> FinishedRun:
     """Create a run of the graph and drive it to its end on the running loop."""
     ledger = await _open_async(options)
+    new = _new(ledger, graph, inputs, kind, options)
+    with executing(ledger, new.run_id):
+        _, cancelled = await _to_its_end(ledger.commit_async(new))
+        return await drive_async(RunSession(ledger, new.run_id, 1, graph, inputs), options, cancelled)
+
+
+def _new(ledger: Ledger, graph: Graph, inputs: Mapping[str, Any], kind: str, options: RunOptions) -> NewRun:
     new = new_run(
         ledger,
         graph,
@@ -101,9 +101,8 @@ async def run_graph_async(graph: Graph, inputs: Mapping[str, Any], kind: str, op
         tags=options.tags,
         created_by=options.created_by,
     )
-    with executing(ledger, new.run_id):
-        _, cancelled = await _to_its_end(ledger.commit_async(new))
-        return await drive_async(RunSession(ledger, new.run_id, 1, graph, inputs), options, cancelled)
+    new.workflow = options.workflow or new.workflow
+    return new
 
 
 def resume_graph(graph: Graph, run_id: str, options: RunOptions) -> FinishedRun:
@@ -158,6 +157,7 @@ def drive(session: RunSession, options: RunOptions) -> FinishedRun:
 async def drive_async(
     session: RunSession, options: RunOptions, cancelled: asyncio.CancelledError | None
 ) -> FinishedRun:
+    """Drive a session to its end on the running loop."""
     if options.on_session is not None:
         options.on_session(session)
     if options.on_start is not None and cancelled is None:

@@ -60,6 +60,8 @@ _CANCELLED: Final = StepStatus.CANCELLED.value
 class RunSession:
     """The state of one run while this process holds its lease."""
 
+    is_recorded = True
+
     def __init__(
         self,
         ledger: Ledger,

@@ -13,6 +13,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any, Final
 
+from milepost.engine import History
 from milepost.errors import ConfigurationError, DagPause, RunCancelled, RunFailed, did_you_mean
 from milepost.graph import Graph, Source
 from milepost.model import Run
@@ -157,7 +158,7 @@ def child_run_id(parent_run_id: str, label: str) -> str:
 
     Example:
         >>> child_run_id("018bcfe5-6800-7000-8000-000000000000", "part")[:18]
-        '018bcfe5-6800-8c53'
+        '018bcfe5-6800-89d1'
     """
     digest = hashlib.blake2b(f"{parent_run_id}\0{label}".encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
     # A UUIDv8 (RFC 9562) that begins with the time of its parent's, where that has one, and so is listed beside it.
@@ -199,6 +200,8 @@ async def _session(
 ) -> RunSession | Run:
     """Return the session of a sub-run, or its row where it has completed already."""
     ledger = parent.ledger
+    if not parent.is_recorded:
+        return type(parent)(ledger, run_id, 1, graph, inputs, history=History(keep_maps=True))
     is_new = flight.attempt == 1 and parent.lease_epoch == 1
     found = None if is_new else await asyncio.to_thread(ledger.get_run, run_id)
     if found is None:
