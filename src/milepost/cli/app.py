@@ -18,6 +18,7 @@ from milepost.cli.failures import DEBUG, INTERRUPTED, report
 from milepost.cli.gc import gc
 from milepost.cli.graph import graph
 from milepost.cli.migrate import migrate
+from milepost.cli.pause import pause
 from milepost.cli.queues import queues
 from milepost.cli.replay import replay
 from milepost.cli.resume import resume
@@ -101,7 +102,7 @@ def start(
 
 
 _COMMANDS: Final[tuple[Callable[..., None], ...]] = (
-    *(run, submit, worker, resume, replay, runs, show, why, cancel, rollback, emit, workers),
+    *(run, submit, worker, resume, replay, runs, show, why, pause, cancel, rollback, emit, workers),
     *(graph, gc, doctor, migrate, demo),
 )
 for _command in _COMMANDS:

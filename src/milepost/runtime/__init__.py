@@ -3,7 +3,7 @@
 from milepost.owner import describe_owner
 from milepost.runtime.context import StepContext
 from milepost.runtime.handle import RunEvent, RunHandle
-from milepost.runtime.lifecycle import cancel_run, find_interrupted, is_interrupted
+from milepost.runtime.lifecycle import cancel_run, find_interrupted, is_interrupted, pause_run
 from milepost.runtime.outcome import FinishedRun
 from milepost.runtime.progress import NodeProgress, Progress
 from milepost.runtime.steps import Step, step
@@ -23,5 +23,6 @@ __all__ = [
     "find_interrupted",
     "is_interrupted",
     "new_worker_id",
+    "pause_run",
     "step",
 ]
