@@ -1,7 +1,7 @@
 """``python -m benchmarks``: measure and print the table.
 
-Args on the command line: names of parts (``steps``, ``postgres``, ``queues``, ``stages``, ``scale``) to measure only
-those; ``--json FILE`` writes the rows as JSON as well. PostgreSQL is a server of our own with its default settings,
+Args on the command line: names of parts (``steps``, ``postgres``, ``queues``, ``stages``, ``dags``, ``scale``) to measure
+only those; ``--json FILE`` writes the rows as JSON as well. PostgreSQL is a server of our own with its default settings,
 or the one that ``MILEPOST_TEST_POSTGRES`` names.
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import postgres, queues, scale, stages, steps
+from benchmarks import dags, postgres, queues, scale, stages, steps
 from benchmarks.report import as_dict, show
 
 PARTS = {
@@ -26,6 +26,7 @@ PARTS = {
     "postgres": postgres.measure,
     "queues": queues.measure,
     "stages": stages.measure,
+    "dags": dags.measure,
     "scale": scale.measure,
 }
 
