@@ -1,8 +1,8 @@
 """``python -m benchmarks``: measure and print the table.
 
-Args on the command line: names of parts (``steps``, ``postgres``, ``queues``, ``stages``, ``dags``, ``scale``) to measure
-only those; ``--json FILE`` writes the rows as JSON as well. PostgreSQL is a server of our own with its default settings,
-or the one that ``MILEPOST_TEST_POSTGRES`` names.
+Args on the command line: names of parts (``steps``, ``postgres``, ``queues``, ``stages``, ``dags``, ``scale``) to
+measure only those; ``--json FILE`` writes the rows as JSON as well. PostgreSQL is a server of our own with its default
+settings, or the one that ``MILEPOST_TEST_POSTGRES`` names.
 """
 
 from __future__ import annotations
