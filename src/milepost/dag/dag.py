@@ -137,6 +137,12 @@ class Dag(Submitting, Scheduling, Replaying, RollingBack):
         values = built.validate(inputs_of_call(built, inputs, self.name), self.name)
         return result_of(await run_unrecorded(built.graph, values))
 
+    def _repr_html_(self) -> str:
+        """Return the graph's picture as SVG, as notebooks show it."""
+        from milepost.draw import svg  # late: most programs draw nothing
+
+        return svg(self.build())
+
     # --- writing -----------------------------------------------------------------------------
 
     def node(

@@ -73,6 +73,10 @@ class DagRunResult:
     error: str | None = None
     run: FinishedRun | None = field(default=None, repr=False, compare=False)
 
+    def _repr_html_(self) -> str:
+        """Return the run's picture as SVG, as notebooks show it."""
+        return f"<pre>{self!r}</pre>" if self.run is None else self.run._repr_html_()
+
 
 class DagRunner:
     """Runs a Dag on the running event loop; what its nodes raise is in the result, not raised.

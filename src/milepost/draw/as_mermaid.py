@@ -10,10 +10,12 @@ from typing import Final
 from milepost.draw.looks import LOOKS, SYMBOLS, plain
 from milepost.draw.picture import Picture, PictureNode, as_picture
 from milepost.graph import Graph
+from milepost.model import StepKind
 from milepost.states import StepStatus
 
 __all__ = ["mermaid"]
 
+_SHAPES: Final = {StepKind.MAP: ("[[", "]]"), StepKind.SUBRUN: ("([", "])"), StepKind.SWITCH: ("{{", "}}")}
 # Inside a quoted label, Mermaid still reads Markdown, HTML and its own entities: what is not plainly
 # harmless is written as an entity.
 _HARMLESS: Final = frozenset(" _-.,:/+()[]=·✓✗▶■»")
@@ -45,7 +47,7 @@ def mermaid(source: Picture | Graph | str, statuses: Mapping[str, StepStatus | s
     lines = ["---", f"title: {json.dumps(title)}", "---", "flowchart TD"]
     ids = {node.label: f"n{place}" for place, node in enumerate(picture.nodes)}
     for node in picture.nodes:
-        opening, closing = ("[[", "]]") if node.is_map else ("[", "]")
+        opening, closing = _SHAPES.get(node.kind, ("[", "]"))
         lines.append(f'    {ids[node.label]}{opening}"{_quoted(_caption(node))}"{closing}')
     for edge in picture.edges:
         if edge.upstream in ids and edge.downstream in ids:
@@ -64,7 +66,8 @@ def mermaid(source: Picture | Graph | str, statuses: Mapping[str, StepStatus | s
 
 def _caption(node: PictureNode) -> str:
     symbol = "" if node.status is None else f"{SYMBOLS[node.status]} "
-    return f"{symbol}{plain(node.label)}{': ' + node.counts if node.is_map else ''}"
+    inside = "" if node.inside is None else f" ({plain(node.inside)})"
+    return f"{symbol}{plain(node.label)}{': ' + node.counts if node.is_map else ''}{inside}"
 
 
 def _quoted(text: str) -> str:

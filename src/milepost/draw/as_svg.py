@@ -214,6 +214,8 @@ def _note(node: PictureNode) -> str:
         parts.append(SYMBOLS[node.status])
     if node.is_map:
         parts.append(node.counts)
+    if node.inside is not None:
+        parts.append(plain(node.inside))
     if node.failed:
         parts.append(f"{node.failed} failed")
     if node.duration is not None:
@@ -223,6 +225,8 @@ def _note(node: PictureNode) -> str:
 
 def _told(node: PictureNode) -> str:
     parts = [plain(node.label), "map" if node.is_map else "step"]
+    if node.inside is not None:
+        parts.append(plain(node.inside))
     if node.status is not None:
         parts.append(node.status.value)
     if node.is_map and node.total is not None:

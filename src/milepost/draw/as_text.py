@@ -59,6 +59,8 @@ def text(
 
 def _note(node: PictureNode) -> str:
     parts = [node.counts] if node.is_map else []
+    if node.inside is not None:
+        parts.append(plain(node.inside))
     if node.failed:
         parts.append(f"{node.failed} failed")
     if node.duration is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -10,11 +10,12 @@ from typing import Final
 
 from milepost.draw.picture import Picture, PictureEdge, PictureNode, Span, as_picture, in_order
 from milepost.ledger import Ledger
-from milepost.model import Attempt, StepAttempt, StepKind
+from milepost.model import Attempt, Run, StepAttempt, StepKind
 from milepost.states import StepStatus
 
 __all__ = ["picture_of_run"]
 
+_CHILDREN: Final = 10_000  # runs inside a run that are looked at for the branches they took
 DIED: Final = "ProcessDied"  # the error type of what a dead process left open
 _DONE: Final = (StepStatus.COMPLETED, StepStatus.SKIPPED)
 
@@ -47,6 +48,9 @@ def picture_of_run(ledger: Ledger, run_id: str, *, is_interrupted: bool = False)
     edges = _edges(drawn, traversed)
     known = [node.label for node in drawn.nodes]
     kinds = {node.label: node.kind for node in drawn.nodes}
+    insides = {node.label: node.inside for node in drawn.nodes if node.inside is not None}
+    has_switch = any(inside.startswith("switch") for inside in insides.values())
+    children = ledger.list_runs(parent_run_id=run_id, limit=_CHILDREN) if has_switch else []
     extra = [label for label in dict.fromkeys([*tops, *elements]) if label not in kinds]
     nodes = []
     for label in (*known, *extra):
@@ -59,9 +63,26 @@ def picture_of_run(ledger: Ledger, run_id: str, *, is_interrupted: bool = False)
                 for name, tries in sorted(parts.items(), key=lambda part: _position(label, part[0]))
             ]
             node = _counted(node, shown, tops.get(label, ()))
+        inside = insides.get(label)
+        if inside is not None:
+            node = replace(node, inside=_taken(label, inside, children) if inside.startswith("switch") else inside)
         nodes.append(node)
     ordered = in_order(nodes, edges) if extra else tuple(nodes)
     return Picture(run.workflow, ordered, edges, run_id, run.status, _gaps(claims, rows, last_sign))
+
+
+def _taken(label: str, inside: str, children: Iterable[Run]) -> str:
+    """Return what a switch took: its branch; of a map, how many elements took which."""
+    counts = Counter[str]()
+    for child in children:
+        step, _, branch = (child.parent_step or "").rpartition(":")
+        if step == label or step.startswith(f"{label}["):
+            counts[branch] += 1
+    if not counts:
+        return inside
+    if list(counts.values()) == [1]:
+        return f"switch: {next(iter(counts))}"
+    return "switch: " + ", ".join(f"{count} {branch}" for branch, count in sorted(counts.items()))
 
 
 def _node(

@@ -35,7 +35,8 @@ class PictureNode:
 
     ``status`` is None where no run is drawn. ``done``, ``total``, ``running`` and ``failed`` count a
     map's elements (``total`` is None while nobody knows it), ``retries`` the attempts after each first one.
-    ``message`` is what the step itself said last, ``progress`` how far it said it was, in words.
+    ``message`` is what the step itself said last, ``progress`` how far it said it was, in words. ``inside`` says what
+    a sub-DAG or a switch runs, and in a run which branch it took.
     """
 
     label: str
@@ -50,6 +51,7 @@ class PictureNode:
     error: str | None = None
     message: str | None = None
     progress: str | None = None
+    inside: str | None = None
     spans: tuple[Span, ...] = ()
     elements: tuple[PictureNode, ...] = ()
 
@@ -106,6 +108,12 @@ class Picture:
     run_id: str | None = None
     status: RunStatus | None = None
     gaps: tuple[tuple[int, int], ...] = ()
+
+    def _repr_html_(self) -> str:
+        """Return the picture as SVG, as notebooks show it."""
+        from milepost.draw.as_svg import svg  # late: it is made of pictures
+
+        return svg(self)
 
     @property
     def is_run(self) -> bool:
@@ -164,11 +172,14 @@ def _of_graph(graph: Graph) -> Picture:
     for index in graph.order:
         node = graph.nodes[index]
         over = node.over
+        inside = None if node.branches is None else _inside({name: len(part) for name, part in node.branches.items()})
         if over is None:
-            nodes.append(PictureNode(node.label))
+            nodes.append(
+                PictureNode(node.label, node.kind if node.branches is not None else StepKind.STEP, inside=inside)
+            )
         else:
             total = len(over.ref) if over.source == Source.VALUE else None
-            nodes.append(PictureNode(node.label, StepKind.MAP, total=total))
+            nodes.append(PictureNode(node.label, StepKind.MAP, total=total, inside=inside))
     return Picture(graph.name, tuple(nodes), tuple(PictureEdge(up, down) for up, down in graph.edges()))
 
 
@@ -176,12 +187,28 @@ def _of_definition(text: str) -> Picture:
     try:
         document: Any = json.loads(text)
         name = str(document["name"])
-        nodes = [PictureNode(str(node["label"]), str(node["kind"])) for node in document["nodes"]]
+        nodes = [
+            PictureNode(str(node["label"]), str(node["kind"]), inside=_inside_of(node.get("branches")))
+            for node in document["nodes"]
+        ]
         edges = tuple(PictureEdge(str(up), str(node["label"])) for node in document["nodes"] for up in node["upstream"])
     except (ValueError, LookupError, TypeError) as error:
         shown = text if len(text) <= 40 else text[:37] + "..."
         raise ConfigurationError(f"{shown!r} is no definition of a graph. Take it from Graph.definition.") from error
     return Picture(name, in_order(nodes, edges), edges)
+
+
+def _inside_of(branches: Any) -> str | None:
+    if branches is None:
+        return None
+    return _inside({str(name): len(part["nodes"]) for name, part in branches.items()})
+
+
+def _inside(sizes: Mapping[str, int]) -> str:
+    """Return in words what a node runs as runs of their own, from the number of steps of each graph."""
+    if "" not in sizes:
+        return f"switch: {' | '.join(sizes)}"
+    return f"sub-DAG of {sizes['']} step{'' if sizes[''] == 1 else 's'}"
 
 
 def _with_statuses(picture: Picture, statuses: Mapping[str, StepStatus | str]) -> Picture:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping
@@ -183,6 +184,14 @@ class FinishedRun:
             raise RunCancelled(self.run_id, end.error_message, again=self._again())
         outputs = dict(self.outputs)
         return next(iter(outputs.values())) if len(outputs) == 1 else outputs
+
+    def _repr_html_(self) -> str:
+        """Return the run's picture as SVG, coloured by status, as notebooks show it."""
+        from milepost.draw import picture_of_run, svg  # late: most programs draw nothing
+
+        if self.ledger.get_run(self.run_id) is None:  # nothing was recorded
+            return f"<pre>{html.escape(repr(self))}</pre>"
+        return svg(picture_of_run(self.ledger, self.run_id))
 
     def _again(self) -> str:
         """Return the line that goes on with the run: on the command line, or in Python for a ledger in memory."""
