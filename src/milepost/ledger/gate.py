@@ -27,7 +27,7 @@ class Gate:
         code: Names the gate: ``running``, ``cancel_requested``, ``worker_gone``, ``lease_expired``,
             ``interrupted``, ``sleeping``, ``waiting_for_event``, ``next_attempt``, ``scheduled``,
             ``queue_paused``, ``no_worker``, ``unknown_workflow``, ``definition_changed``, ``put_back``,
-            ``in_queue``, ``not_woken``, ``completed``, ``failed`` or ``cancelled``.
+            ``in_queue``, ``paused``, ``not_woken``, ``completed``, ``failed`` or ``cancelled``.
         message: The same in a sentence or two.
         remedy: What to do about it; empty where there is nothing to do.
         facts: The same as data. Names that end in ``_at`` or ``_until`` are ledger times (microseconds
