@@ -17,6 +17,7 @@ from milepost.states import RunStatus, StepStatus
 
 __all__ = [
     "LATEST",
+    "MANUAL",
     "UNCHECKED_INPUTS",
     "Attempt",
     "Checkpoint",
@@ -80,6 +81,10 @@ def check_run_id(run_id: str) -> str:
         )
         raise ConfigurationError(message)
     return run_id
+
+
+MANUAL: Final = "manual"
+"""The kind of runs that are recorded by hand."""
 
 
 class StepKind:

@@ -22,7 +22,7 @@ from milepost.errors import (
 )
 from milepost.graph import Graph, changed_code, compare_definitions
 from milepost.ledger import Ledger
-from milepost.model import Run, check_run_id, new_run_id
+from milepost.model import MANUAL, Run, check_run_id, new_run_id
 from milepost.owner import current_owner, describe_owner, is_owner_gone
 from milepost.runtime.conform import show
 from milepost.runtime.keeper import is_executing_here
@@ -403,10 +403,11 @@ def is_interrupted(ledger: Ledger, run: Run) -> bool:
 def find_interrupted(ledger: Ledger) -> list[Run]:
     """Return the runs whose process died or fell silent: those that ``resume --all`` takes up.
 
-    A run inside another one is not among them: whoever takes up the other goes on with it.
+    A run inside another one is not among them: whoever takes up the other goes on with it. Nor is one that is
+    recorded by hand: nobody here knows how to go on with it.
     """
-    running = ledger.store.list_running()
-    return [run for run in running if run.parent_run_id is None and is_interrupted(ledger, run)]
+    running = [run for run in ledger.store.list_running() if run.parent_run_id is None and run.kind != MANUAL]
+    return [run for run in running if is_interrupted(ledger, run)]
 
 
 def cancel_run(ledger: Ledger, run_id: str) -> str:

@@ -10,6 +10,7 @@ interrupted or ambiguous commit changes nothing and reports success.
 
 from typing import Any, Protocol
 
+from milepost.store.by_hand import ByHand, Execution, HandRun
 from milepost.store.queues import Queues, Schedules, Waits
 from milepost.store.runs import Runs
 from milepost.store.writes import (
@@ -36,7 +37,9 @@ __all__ = [
     "CheckpointWrite",
     "ClaimedTask",
     "EdgeWrite",
+    "Execution",
     "FaultHook",
+    "HandRun",
     "NewRun",
     "NewTask",
     "NewWait",
@@ -54,7 +57,7 @@ __all__ = [
 ]
 
 
-class Store(Runs, Queues, Waits, Schedules, Protocol):
+class Store(Runs, Queues, Waits, Schedules, ByHand, Protocol):
     """What a database must do to be a ledger.
 
     Attributes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from milepost.stores.by_hand import ByHandVerbs
 from milepost.stores.leasing import LeaseVerbs
 from milepost.stores.reading import ReadingVerbs
 from milepost.stores.replaying import ReplayVerbs
@@ -21,8 +22,9 @@ STATEMENT_FILES: Final = (
     "reads.sql",
     "maintenance.sql",
     "replays.sql",
+    "by_hand.sql",
 )
 
 
-class StoreVerbs(ReadingVerbs, LeaseVerbs, SchedulingVerbs, WaitingVerbs, ReplayVerbs):
+class StoreVerbs(ReadingVerbs, LeaseVerbs, SchedulingVerbs, WaitingVerbs, ReplayVerbs, ByHandVerbs):
     """A store but for how it connects and how it commits what drivers write."""

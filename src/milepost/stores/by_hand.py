@@ -1,0 +1,153 @@
+"""The verbs of those who record runs by hand, for every dialect."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from milepost.model import MANUAL
+from milepost.states import TERMINAL_RUN, RunStatus
+from milepost.store import Execution, HandRun
+from milepost.stores.queueing import QueueVerbs
+from milepost.stores.transaction import Transaction
+
+__all__ = ["ByHandVerbs"]
+
+_OF_RUN: Final = ""
+_TOLD: Final = "by hand"
+# Nobody beats for a run that is recorded by hand: whether its process lives says its owner, not a lease.
+_FOR_EVER: Final = 2**62
+
+
+class ByHandVerbs(QueueVerbs):
+    """Record what somebody else executes."""
+
+    def hand_begin_step(
+        self,
+        run_id: str,
+        label: str,
+        *,
+        seq: int,
+        kind: str,
+        status: str,
+        input_text: str | None,
+        output: str | None,
+        output_hash: str | None,
+        now: int,
+    ) -> bool:
+        """Record that a node has started, or was skipped: a new attempt."""
+        with self.transaction() as tx:
+            tx.lock(run_id)  # two starts of one node are two attempts
+            return (
+                tx.execute(
+                    "hand_begin_step",
+                    run_id=run_id,
+                    label=label,
+                    seq=seq,
+                    kind=kind,
+                    status=status,
+                    input=input_text,
+                    output=output,
+                    output_hash=output_hash,
+                    now=now,
+                    finished_at=None if output is None else now,
+                )
+                == 1
+            )
+
+    def hand_complete_step(
+        self,
+        run_id: str,
+        label: str,
+        output: str,
+        output_hash: str,
+        now: int,
+        *,
+        edges: tuple[tuple[str, str], ...] = (),
+    ) -> bool:
+        """Record that the last attempt of a node has completed, with edges in the same transaction."""
+        with self.transaction() as tx:
+            found = tx.execute(
+                "hand_complete_step", run_id=run_id, label=label, output=output, output_hash=output_hash, now=now
+            )
+            if not found:
+                return False
+            for upstream, downstream in edges:
+                tx.execute("hand_insert_edge", run_id=run_id, upstream=upstream, downstream=downstream, now=now)
+        return True
+
+    def hand_fail_step(
+        self, run_id: str, label: str, error: str, now: int, *, run: tuple[RunStatus, str] | None = None
+    ) -> bool:
+        """Record that the last attempt of a node has failed; with ``run`` (status, owner), end its run as well."""
+        with self.transaction() as tx:
+            if not tx.execute("hand_fail_step", run_id=run_id, label=label, error=error, now=now):
+                return False
+            if run is not None:
+                self._set_status(tx, run_id, run[0], is_end=True, owner=run[1], now=now)
+        return True
+
+    def hand_insert_edge(self, run_id: str, upstream: str, downstream: str, now: int) -> bool:
+        """Record an edge, once."""
+        with self.transaction() as tx:
+            return tx.execute("hand_insert_edge", run_id=run_id, upstream=upstream, downstream=downstream, now=now) == 1
+
+    def hand_set_status(
+        self, run_id: str, status: RunStatus, *, is_end: bool, owner: str, now: int, result: str | None = None
+    ) -> bool:
+        """Set the status of a run; with ``is_end`` also when it finished."""
+        with self.transaction() as tx:
+            is_set = self._set_status(tx, run_id, status, is_end=is_end, owner=owner, now=now)
+            if is_set and result is not None:
+                tx.execute("hand_save_result", run_id=run_id, result=result)
+        return is_set
+
+    def _set_status(
+        self, tx: Transaction, run_id: str, status: RunStatus, *, is_end: bool, owner: str, now: int
+    ) -> bool:
+        tx.rows("hand_lock_run", run_id=run_id)
+        rows = tx.rows("hand_get_run", run_id=run_id)
+        if not rows:
+            return False
+        run = HandRun(*rows[0])
+        is_running = run.status == RunStatus.RUNNING
+        if is_running and run.kind != MANUAL:
+            return False
+        epoch = run.lease_epoch
+        # What is told of the end of a run may differ from what the ledger must say: a run that goes on has none.
+        told = run.finished_at if run.told is None or run.told_epoch != epoch else json.loads(run.told)["finished_at"]
+        finished_at = None
+        if status == RunStatus.RUNNING:
+            if not is_running:
+                tx.execute("hand_take_run", run_id=run_id, owner=owner, lease_until=_FOR_EVER)
+                epoch += 1
+                tx.write_rows("insert_attempt", [(run_id, epoch, run.attempt + 1, owner, now)])
+        else:
+            is_over = status in TERMINAL_RUN
+            finished_at = None if not is_over else now if is_end or run.finished_at is None else run.finished_at
+            tx.execute("hand_end_run", run_id=run_id, status=status.value, finished_at=finished_at)
+            tx.execute("hand_end_attempt", run_id=run_id, lease_epoch=epoch, status=status.value, now=now)
+        told = now if is_end else told
+        if told != finished_at or run.told is not None:
+            value = json.dumps({"finished_at": told})
+            tx.execute("hand_save", run_id=run_id, label=_OF_RUN, name=_TOLD, value=value, lease_epoch=epoch, now=now)
+        return True
+
+    def hand_save(self, run_id: str, label: str, name: str, value: str, now: int) -> bool:
+        """Save a value beside a run, whoever holds it."""
+        with self.transaction() as tx:
+            rows = tx.rows("hand_get_run", run_id=run_id)
+            if not rows:
+                return False
+            epoch = HandRun(*rows[0]).lease_epoch
+            tx.execute("hand_save", run_id=run_id, label=label, name=name, value=value, lease_epoch=epoch, now=now)
+        return True
+
+    def hand_get_run(self, run_id: str) -> HandRun | None:
+        """Return a run, or None."""
+        rows: list[tuple[Any, ...]] = self._rows("hand_get_run", run_id=run_id)
+        return HandRun(*rows[0]) if rows else None
+
+    def list_executions(self, run_id: str) -> list[Execution]:
+        """Return the last attempt of each node in the order of their starts; elements of maps among them."""
+        return [Execution(*row) for row in self._rows("list_executions", run_id=run_id)]
