@@ -447,3 +447,23 @@ def test_rollback_undoes_the_steps_of_a_run_and_names_those_that_say_nothing(pla
     unknown = place.run("rollback", "latest", "--to", "putt")
     assert unknown.exit_code == 3
     assert "putt" in unknown.output
+
+
+def test_lineage_diff_and_invalidate_tell_the_story_of_an_output(place, recorded):
+    traced = place.run("lineage", "good", "--node", "work")
+    assert traced.output.splitlines()[0].startswith("work of run good: completed")
+    assert "    find: completed" in traced.output.splitlines()
+    assert "    total: completed" in traced.output.splitlines()
+    assert json.loads(place.run("lineage", "good", "--json").output)["lineage"][0]["label"] == "total"
+    marked = place.run("invalidate", "good", "find", "--reason", "stale")
+    assert marked.output.splitlines() == [
+        "The output of find of run good is marked as bad: stale",
+        "  run good of tens, completed: work, total",
+    ]
+    assert "marked as bad: stale" in place.run("lineage", "good", "--node", "find").output
+    different = place.run("diff", "good", "bad")
+    assert "input count: nothing -> 5" in different.output
+    assert different.output.splitlines()[-1] == "They part at find."
+    assert json.loads(place.run("diff", "good", "good", "--json").output)["is_same"] is True
+    for words in (["lineage", "good", "--node", "wrok"], ["invalidate", "good", "wrok"], ["diff", "good", "nowhere"]):
+        assert place.run(*words).exit_code == 3, words

@@ -12,11 +12,13 @@ from typer.core import TyperGroup
 
 from milepost.cli.cancel import cancel
 from milepost.cli.demo import demo
+from milepost.cli.diff import diff
 from milepost.cli.doctor import doctor
 from milepost.cli.emit import emit
 from milepost.cli.failures import DEBUG, INTERRUPTED, report
 from milepost.cli.gc import gc
 from milepost.cli.graph import graph
+from milepost.cli.lineage import invalidate, lineage
 from milepost.cli.migrate import migrate
 from milepost.cli.pause import pause
 from milepost.cli.queues import queues
@@ -103,7 +105,7 @@ def start(
 
 _COMMANDS: Final[tuple[Callable[..., None], ...]] = (
     *(run, submit, worker, resume, replay, runs, show, why, pause, cancel, rollback, emit, workers),
-    *(graph, gc, doctor, migrate, demo),
+    *(graph, lineage, diff, invalidate, gc, doctor, migrate, demo),
 )
 for _command in _COMMANDS:
     app.command()(_command)

@@ -1,6 +1,8 @@
 """Provenance: what each node of a run got and made, and what flowed along every edge, whoever executes it."""
 
+from milepost.provenance.difference import Difference, StepDifference, compare_runs
 from milepost.provenance.initiator import SCHEDULER, initiated_by, run_initiator
+from milepost.provenance.lineage import Lineage, Link, Use, invalidate, lineage
 from milepost.provenance.models import DagRun, EdgeTraversal, IoPayload, NodeExecution
 from milepost.provenance.null import NullProvenance
 from milepost.provenance.protocol import Provenance
@@ -10,12 +12,20 @@ __all__ = [
     "SCHEDULER",
     "DagProvenance",
     "DagRun",
+    "Difference",
     "EdgeTraversal",
     "IoPayload",
+    "Lineage",
+    "Link",
     "NodeExecution",
     "NodeNotFound",
     "NullProvenance",
     "Provenance",
+    "StepDifference",
+    "Use",
+    "compare_runs",
     "initiated_by",
+    "invalidate",
+    "lineage",
     "run_initiator",
 ]

@@ -7,6 +7,7 @@ import logging
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from milepost.clock import to_datetime
@@ -25,6 +26,7 @@ from milepost.ledger import Ledger
 from milepost.model import MANUAL, Run, check_run_id, new_run_id
 from milepost.owner import current_owner, describe_owner, is_owner_gone
 from milepost.runtime.conform import show
+from milepost.runtime.invalid import find_invalid, void_labels
 from milepost.runtime.keeper import is_executing_here
 from milepost.runtime.outcome import FinishedRun, Outputs
 from milepost.runtime.session import RunSession
@@ -291,6 +293,13 @@ def _check_resumable(ledger: Ledger, run: Run, *, is_inherited: bool) -> None:
 
 def _load_history(ledger: Ledger, run_id: str, graph: Graph, rows: list[StepRow], attempt: int) -> History:
     summaries = summarize(rows, attempt)
+    invalid = find_invalid(ledger, run_id)
+    if invalid:
+        void, whole = void_labels(graph, invalid)
+        summaries = [
+            replace(step, status=StepStatus.PENDING) if step.label in void or step.parent in whole else step
+            for step in summaries
+        ]
     plan = plan_restart(graph, summaries)
     history = History(tries=plan.tries, undone=_undone(rows))
     known = classes_of(graph)  # the stored names of classes may lead nowhere: the file was renamed meanwhile

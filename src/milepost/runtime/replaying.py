@@ -12,6 +12,7 @@ from milepost.errors import ConfigurationError, GraphChanged, MilepostError
 from milepost.graph import Graph, compare_definitions
 from milepost.ledger import Ledger
 from milepost.model import Run
+from milepost.runtime.invalid import find_invalid
 from milepost.runtime.lifecycle import continue_session, new_run, summarize
 from milepost.runtime.session import RunSession
 from milepost.runtime.steps import classes_of
@@ -64,13 +65,27 @@ def plan(
     changes = [] if stored is None else compare_definitions(stored, graph.definition)
     if changes and not (changed or allow_changes):
         raise GraphChanged(run_id, changes)
-    chosen = dict.fromkeys(nodes, "it was chosen")
+    bad = _invalid(ledger, run)
+    chosen = {
+        label: f"its output is bad: {reason}" for label, reason in bad.items() if label.partition("[")[0] in graph
+    }
+    chosen |= dict.fromkeys(nodes, "it was chosen")
     if changed:
         chosen = {**find_changes(graph, _recorded(ledger, run)), **chosen}
     summaries = summarize(ledger.store.list_step_rows(run_id), 0)
     return Replay(
         run, plan_replay(run_id, graph, summaries, chosen, downstream=downstream, changes=changes), is_by_change=changed
     )
+
+
+def _invalid(ledger: Ledger, run: Run) -> dict[str, str]:
+    """Return the labels whose output is marked as bad, here or in the run that it was copied from."""
+    found = find_invalid(ledger, run.run_id)
+    origins = {step.label: step.origin_run_id for step in ledger.store.list_inputs(run.run_id) if step.origin_run_id}
+    for origin in dict.fromkeys(origins.values()):
+        bad = find_invalid(ledger, origin)
+        found |= {label: reason for label, reason in bad.items() if origins.get(label.partition("[")[0]) == origin}
+    return found
 
 
 def _recorded(ledger: Ledger, run: Run) -> dict[str, Recorded]:

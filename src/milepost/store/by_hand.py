@@ -104,6 +104,14 @@ class ByHand(Protocol):
         """Return a run, or None."""
         ...
 
+    def list_saved(self, run_id: str, name: str) -> list[tuple[str, str]]:
+        """Return (label, value) of what is saved under a name beside the steps of a run."""
+        ...
+
+    def list_replays(self, run_id: str) -> list[str]:
+        """Return the runs that replay a run, oldest first."""
+        ...
+
     def list_executions(self, run_id: str) -> list[Execution]:
         """Return the last attempt of each node in the order of their starts; elements of maps among them."""
         ...

@@ -148,6 +148,14 @@ class ByHandVerbs(QueueVerbs):
         rows: list[tuple[Any, ...]] = self._rows("hand_get_run", run_id=run_id)
         return HandRun(*rows[0]) if rows else None
 
+    def list_saved(self, run_id: str, name: str) -> list[tuple[str, str]]:
+        """Return (label, value) of what is saved under a name beside the steps of a run."""
+        return [(label, value) for label, value in self._rows("list_saved", run_id=run_id, name=name)]
+
+    def list_replays(self, run_id: str) -> list[str]:
+        """Return the runs that replay a run, oldest first."""
+        return [found for (found,) in self._rows("list_replays", run_id=run_id)]
+
     def list_executions(self, run_id: str) -> list[Execution]:
         """Return the last attempt of each node in the order of their starts; elements of maps among them."""
         return [Execution(*row) for row in self._rows("list_executions", run_id=run_id)]

@@ -75,6 +75,12 @@ SET value = excluded.value, lease_epoch = excluded.lease_epoch, saved_at = exclu
 -- name: hand_save_result
 UPDATE run_payloads SET result = :result WHERE run_id = :run_id;
 
+-- name: list_saved -> many
+SELECT label, value FROM checkpoints WHERE run_id = :run_id AND name = :name ORDER BY label;
+
+-- name: list_replays -> many
+SELECT run_id FROM runs WHERE replay_of = :run_id ORDER BY created_at, run_id;
+
 -- name: list_executions -> many
 -- The last attempt of each node, with what it got and made.
 SELECT

@@ -57,6 +57,7 @@ CREATE INDEX runs_by_workflow ON runs (workflow, created_at, run_id);
 CREATE INDEX runs_by_parent ON runs (parent_run_id, created_at, run_id) WHERE parent_run_id IS NOT NULL;
 CREATE INDEX runs_by_root ON runs (root_run_id) WHERE parent_run_id IS NOT NULL;
 CREATE INDEX runs_by_hash ON runs (hash);
+CREATE INDEX runs_by_origin ON runs (replay_of, created_at, run_id) WHERE replay_of IS NOT NULL;
 CREATE INDEX runs_finished ON runs (finished_at) WHERE finished_at IS NOT NULL;
 CREATE INDEX runs_running ON runs (lease_until) WHERE lease_until IS NOT NULL;
 
