@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -161,3 +162,57 @@ def test_a_sub_run_is_written_by_its_newest_holder_alone(ledger: Ledger, perform
     child = next(run for run in ledger.list_runs(parent_run_id=run_id) if run.parent_step == "part[0]")
     assert (child.lease_epoch, child.attempt, child.status) == (2, 2, RunStatus.COMPLETED)
     assert [claim.status for claim in ledger.list_attempts(child.run_id)] == ["failed", "completed"]
+
+
+def waiting(*, nested: bool = False) -> Dag:
+    """A Dag with an event and a sleep inside its sub-DAGs."""
+    inner = Dag("inner")
+    given = inner.wait_event("go", label="go")
+    inner.node(lambda given, n: given + n, label="sum", given=given)
+    if nested:
+        middle = Dag("middle")
+        middle.node(inner, label="inner")
+        inner = middle
+    dag = Dag("waiting")
+    dag.node(sum, label="total", iterable=dag.map(inner, [1, 2], label="part"), start=0)
+    return dag
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_run_whose_sub_runs_wait_for_an_event_holds_no_worker_and_goes_on_with_it(
+    ledger: Ledger, nested: bool
+) -> None:
+    dag = waiting(nested=nested)
+    handle = dag.submit(ledger=ledger)
+    worker = Worker([dag], ledger=ledger, heartbeat_process=False)
+    assert worker.run_until_idle() == 1  # it comes back, although nothing has ended
+    assert {run.status for run in ledger.list_runs(inner=True)} == {RunStatus.SUSPENDED}
+    assert {run.lease_owner for run in ledger.list_runs(inner=True)} == {None}
+    assert ledger.why(handle.run_id).code == "waiting_for_event"
+    ledger.emit_event("go", 10)
+    worker.run_until_idle()
+    assert handle.result(0) == 23
+    assert {run.status for run in ledger.list_runs(inner=True)} == {RunStatus.COMPLETED}
+    assert list(ledger.check()) == []
+
+
+def test_a_sleep_inside_a_sub_run_wakes_the_run_around_it(ledger: Ledger) -> None:
+    inner = Dag("inner")
+    inner.node(lambda n: n, label="after", after=inner.sleep(0.3))
+    dag = Dag("sleeping")
+    dag.node(inner, label="inner", n=5)
+    handle = dag.submit(ledger=ledger)
+    worker = Worker([dag], ledger=ledger, heartbeat_process=False)
+    deadline = time.monotonic() + 30
+    while handle.status() != RunStatus.COMPLETED:
+        assert time.monotonic() < deadline
+        worker.run_until_idle()
+    assert handle.result(0) == 5
+
+
+def test_an_event_that_was_emitted_before_lets_a_sub_run_pass(ledger: Ledger) -> None:
+    ledger.emit_event("go", 1)
+    dag = waiting()
+    handle = dag.submit(ledger=ledger)
+    Worker([dag], ledger=ledger, heartbeat_process=False).run_until_idle()
+    assert handle.result(0) == 5

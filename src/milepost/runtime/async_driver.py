@@ -131,7 +131,7 @@ class AsyncDriver:
             body = prepare(session, flight)
             if not call.node.body.is_async:
                 self._submit_sync(flight, body)
-            elif self._is_alone:
+            elif self._is_alone and call.node.branches is None:  # a run inside may wait, and this one with it
                 await self._await_here(flight, body)
             else:
                 flight.is_away = True

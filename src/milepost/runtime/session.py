@@ -105,6 +105,7 @@ class RunSession:
         self.is_handed_on = False  # the graph has ended, and whoever drives the session goes on with the run
         self.may_suspend = may_suspend
         self.waits: dict[str, Flight] = {}  # flights of steps that wait, by label
+        self.inner_waits: dict[str, set[str]] = {}  # of those that are runs, the waits that stand for what is inside
         self.changes: tuple[str, ...] = ()  # what is no longer as the run started, in words
         self.family: tuple[str, str | None] = (
             run_id,

@@ -23,7 +23,9 @@ from milepost.runtime.keeper import executing
 from milepost.runtime.lifecycle import finish, new_run, resume_session
 from milepost.runtime.session import RunSession
 from milepost.runtime.steps import Parameter, Step
+from milepost.runtime.waiting import LOOK
 from milepost.states import RunStatus
+from milepost.store import NewWait
 
 __all__ = ["SPREAD", "SWITCH", "SubContext", "SubStep", "child_run_id"]
 
@@ -181,28 +183,79 @@ async def perform_subrun(ctx: SubContext, graph: Graph, branch: str, inputs: dic
     if graph.check_inputs is not None:
         inputs = graph.check_inputs(inputs)
     run_id = child_run_id(parent.run_id, flight.call.label)
-    with executing(parent.ledger, run_id):
-        child = await _session(parent, flight, graph, branch, inputs, run_id)
-        if isinstance(child, Run):
-            return await asyncio.to_thread(_result, parent, child)
-        parent.children.append(child)
-        try:
-            if parent.pause_reason is not None:
-                child.ask_to_pause(parent.pause_reason[1])
-            await AsyncDriver(child, max_concurrency=parent.limit, executor=parent.executor).drive()
-        finally:
-            parent.children.remove(child)
-    return await asyncio.to_thread(_outcome, child)
+    is_new = flight.attempt == 1 and parent.lease_epoch == 1
+    while True:
+        with executing(parent.ledger, run_id):
+            child = await _session(parent, flight, graph, branch, inputs, run_id, is_new=is_new)
+            if isinstance(child, Run):
+                return await asyncio.to_thread(_result, parent, child)
+            parent.children.append(child)
+            try:
+                if parent.pause_reason is not None:
+                    child.ask_to_pause(parent.pause_reason[1])
+                await AsyncDriver(child, max_concurrency=parent.limit, executor=parent.executor).drive()
+            finally:
+                parent.children.remove(child)
+        if not _waits(child):
+            return await asyncio.to_thread(_outcome, child)
+        is_new = False
+        await _wait_with(parent, flight, run_id)
+
+
+def _waits(child: RunSession) -> bool:
+    """Return whether a sub-run gave its lease up because nothing is left in it but waiting."""
+    end = child.end
+    return end is not None and end.status == RunStatus.SUSPENDED and end.outcome is None
+
+
+async def _wait_with(parent: RunSession, flight: Flight, run_id: str) -> None:
+    """Return when the sub-run can go on; until then its parent waits for the same, and may be suspended with it.
+
+    Whatever wakes the sub-run then wakes the parent, whose step takes the sub-run up again.
+    """
+    ledger, label = parent.ledger, flight.call.label
+
+    def register() -> set[str]:
+        waits = [
+            NewWait(parent.run_id, parent.lease_epoch, f"{label} > {w.label}", w.kind, w.scope, w.event, w.wake_at)
+            for w in ledger.store.list_waits(run_id)
+            if w.outcome is None
+        ]
+        if waits:
+            ledger.store.register_waits(waits, ledger.shared_now())
+        return {wait.label for wait in waits}
+
+    def can_go_on() -> bool:
+        run = ledger.require_run(run_id)
+        if run.status != RunStatus.SUSPENDED:
+            return True
+        return run.available_at is not None and run.available_at <= ledger.shared_now()
+
+    parent.inner_waits[label] = await asyncio.to_thread(register)
+    parent.waits[label] = flight
+    try:
+        while not await asyncio.to_thread(can_go_on):
+            parent.wake()  # nothing may be left there, too, but to wait
+            await asyncio.sleep(LOOK)
+    finally:
+        parent.waits.pop(label, None)
+        parent.inner_waits.pop(label, None)
 
 
 async def _session(
-    parent: RunSession, flight: Flight, graph: Graph, branch: str, inputs: dict[str, Any], run_id: str
+    parent: RunSession,
+    flight: Flight,
+    graph: Graph,
+    branch: str,
+    inputs: dict[str, Any],
+    run_id: str,
+    *,
+    is_new: bool,
 ) -> RunSession | Run:
     """Return the session of a sub-run, or its row where it has completed already."""
     ledger = parent.ledger
     if not parent.is_recorded:
         return type(parent)(ledger, run_id, 1, graph, inputs, history=History(keep_maps=True))
-    is_new = flight.attempt == 1 and parent.lease_epoch == 1
     found = None if is_new else await asyncio.to_thread(ledger.get_run, run_id)
     if found is None:
         new = new_run(ledger, graph, inputs, kind="dag", run_id=run_id, created_by=parent.family[1])
@@ -215,6 +268,7 @@ async def _session(
     else:
         child = await asyncio.to_thread(resume_session, ledger, run_id, graph, is_inherited=True)
     child.family = parent.family
+    child.may_suspend = parent.may_suspend
     return child
 
 

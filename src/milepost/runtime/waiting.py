@@ -52,6 +52,8 @@ def suspend(session: RunSession) -> bool:
             session.waits[flight.call.label] = flight
             flight.finished_at = 0
         return False
+    if session.inner_waits and _has_inner_outcome(session):
+        return False  # the step that waits with the run inside it looks for itself
     write = session.last_write()
     if write is not None:
         session.ledger.commit(write)
@@ -60,6 +62,12 @@ def suspend(session: RunSession) -> bool:
     session.end = RunEnd(RunStatus.SUSPENDED, now)
     session.is_over = True
     return True
+
+
+def _has_inner_outcome(session: RunSession) -> bool:
+    inner = set().union(*session.inner_waits.values())
+    waits = session.ledger.store.list_waits(session.run_id)
+    return any(wait.label in inner and wait.outcome is not None for wait in waits)
 
 
 def _take(session: RunSession) -> tuple[list[Flight], int]:

@@ -116,6 +116,9 @@ class WaitingVerbs(Transacting):
                     return  # this very call, whose answer was lost
                 raise LeaseLost(run_id, lease_epoch)
             tx.write_rows("end_attempt", [EndRow(run_id, lease_epoch, "suspended", now, None, None, None)])
+            # Of a step that is a run, which waits as well: whoever goes on begins a new attempt of it.
+            told = {"error_type": "Suspended", "error_message": "what runs inside it waits, and so does the run"}
+            tx.execute("cancel_open_steps", run_id=run_id, now=now, **told)
             tx.notify(TASKS)
 
     @repeatable
