@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from milepost import Dag, DagPause, DagRunner, DagRunResult, Ledger, RunStatus, StepContext, step
-from milepost.dag import DagRunStatus
-from milepost.errors import ConfigurationError, GraphError, InputError, InvalidTransition, RunNotFound
+from milepost.dag import DagContext, DagRunStatus
+from milepost.errors import ConfigurationError, GraphError, InputError, InvalidTransition, RunBusy, RunNotFound
 
 
 @pytest.fixture
@@ -463,3 +464,70 @@ def test_an_error_of_the_inputs_after_the_run_began_fails_it_with_the_node_named
     result = go(DagRunner(dag, ledger).run())
     assert (result.status, result.failed_node) == ("failed", "each")
     assert ledger.require_run(result.run_id).status == RunStatus.FAILED
+
+
+# --- the context, and what is told while a run goes on ----------------------------------------------
+
+
+class OwnContext(DagContext):
+    """A subclass of a user's."""
+
+
+def test_a_node_that_asks_for_a_dag_context_gets_one_under_its_names(ledger: Ledger) -> None:
+    def tell(ctx: DagContext) -> list[str]:
+        return [ctx.dag_nsref, ctx.node_label, ctx.run_id]
+
+    def own(ctx: OwnContext) -> str:
+        return type(ctx).__name__
+
+    dag = Dag("told")
+    dag.node(tell)
+    dag.node(own)
+    for where, nsref in ((ledger, "market:prices"), (None, "told")):
+        result = go(DagRunner(dag, where).run(dag_nsref=nsref))
+        assert result.outputs == {"tell": [nsref, "tell", result.run_id], "own": "OwnContext"}
+
+
+def test_a_run_that_goes_on_shows_no_old_end(ledger: Ledger) -> None:
+    seen: list[Any] = []
+
+    def look(ctx: StepContext) -> int:
+        run = ledger.require_run(ctx.run_id)
+        seen.append((run.status, run.finished_at))
+        if len(seen) == 1:
+            raise ValueError("no")
+        return 1
+
+    dag = Dag("again")
+    dag.node(look)
+    runner = DagRunner(dag, ledger)
+    first = go(runner.run())
+    assert ledger.require_run(first.run_id).finished_at is not None
+    go(runner.restart(first.run_id))
+    assert seen == [("running", None)] * 2
+
+
+def test_who_started_a_run_is_handed_down_to_the_runs_inside_it(ledger: Ledger) -> None:
+    dag = Dag("outer")
+    dag.node(line(double), label="inner")
+    result = go(DagRunner(dag, ledger).run({"inner": {"n": 1}}, created_by="scheduler"))
+    assert {run.created_by for run in ledger.list_runs(inner=True)} == {"scheduler"}
+    assert result.outputs == {"inner": 2}
+
+
+def test_a_run_that_lives_elsewhere_is_not_restarted_and_its_holder_is_named(ledger: Ledger) -> None:
+    began, release = threading.Event(), threading.Event()
+
+    def wait(n: int) -> int:
+        began.set()
+        assert release.wait(10)
+        return n
+
+    runner = DagRunner(line(wait), ledger)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(go, runner.run({"a": {"n": 1}}, run_id="one"))
+        assert began.wait(10)
+        with pytest.raises(RunBusy, match="another thread of this process"):
+            go(runner.restart("one"))
+        release.set()
+        assert running.result(10).status == "completed"

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from milepost import Dag, Ledger, StepContext, StepStatus, step
+from milepost import Dag, Ledger, RunStatus, StepContext, StepStatus, step
+from milepost.errors import ConfigurationError, GraphError
 
 PATIENCE = 10.0
 
@@ -264,3 +265,73 @@ def test_a_map_of_a_hundred_thousand_elements_keeps_no_outputs_that_nobody_reads
     )
     assert program.returncode == 0, program.stderr
     assert int(program.stdout) < 10_000_000
+
+
+# --- elements that may fail -------------------------------------------------------------------------
+
+
+def picky(bad: set[int], ran: list[int]) -> Any:
+    def check(n: int) -> int:
+        ran.append(n)
+        if n in bad:
+            raise ValueError(f"no {n}")
+        return n
+
+    return check
+
+
+def tolerant(bad: set[int], ran: list[int], tolerate: float) -> Dag:
+    dag = Dag("tolerant")
+    checked = dag.map(picky(bad, ran), [1, 2, 3, 4], label="check", concurrency=1, tolerate=tolerate)
+    dag.node(lambda found: [n for n in found if n is not None], label="kept", found=checked)
+    return dag
+
+
+@pytest.mark.parametrize("tolerate", [2, 0.5])
+def test_a_map_completes_without_the_elements_that_it_may_lose(way: Any, tolerate: float) -> None:
+    ledger = Ledger.open(":memory:")
+    run = way.run(tolerant({1, 4}, [], tolerate), ledger=ledger)
+    assert (run.status, run.exception, run.result()) == (RunStatus.COMPLETED, None, [2, 3])
+    assert ledger.get_output(run.run_id, "check") == [None, 2, 3, None]
+    found = {step.label: step.status.value for step in ledger.list_steps(run.run_id)}
+    assert (found["check[0]"], found["check"]) == ("failed", "completed")
+    assert list(ledger.check()) == []
+
+
+def test_one_failure_too_many_fails_the_run_with_that_failure(way: Any) -> None:
+    ran: list[int] = []
+    run = way.run(tolerant({1, 2, 4}, ran, 1), ledger=":memory:")
+    assert (run.status, run.failed_step, ran) == (RunStatus.FAILED, "check[1]", [1, 2])
+
+
+def test_what_failed_runs_again_when_the_map_is_taken_up_unfinished(way: Any) -> None:
+    ledger = Ledger.open(":memory:")
+    bad, ran = {1, 2}, list[int]()
+    dag = tolerant(bad, ran, 1)
+    run = way.run(dag, ledger=ledger)
+    bad.clear()
+    assert way.resume(dag, run.run_id, ledger=ledger).result() == [1, 2, 3, 4]
+    assert ran == [1, 2, 1, 2, 3, 4]
+
+
+def test_a_map_over_a_dict_keeps_the_keys_of_what_failed(way: Any) -> None:
+    ledger = Ledger.open(":memory:")
+    dag = Dag("keys")
+    dag.map(picky({1}, []), {"a": 1, "b": 2}, label="check", tolerate=1)
+    assert way.run(dag, ledger=ledger).result() == {"a": None, "b": 2}
+
+
+def test_a_later_step_must_expect_what_may_be_missing() -> None:
+    def total(numbers: list[int]) -> int:
+        return sum(numbers)
+
+    dag = Dag("typed")
+    dag.node(total, numbers=dag.map(picky(set(), []), [1], label="check", tolerate=1))
+    with pytest.raises(GraphError, match=r"returns list\[int \| None\]"):
+        dag.build()
+
+
+@pytest.mark.parametrize("tolerate", [-1, True, "1", 1.5])
+def test_a_tolerance_that_cannot_be_is_refused(tolerate: Any) -> None:
+    with pytest.raises(ConfigurationError, match="tolerate must be a"):
+        Dag("d").map(picky(set(), []), [1], tolerate=tolerate)

@@ -3,5 +3,6 @@
 from milepost.dag.dag import Dag, NodeRef
 from milepost.dag.runner import DagRunner, DagRunResult, DagRunStatus
 from milepost.errors import DagPause
+from milepost.runtime.context import DagContext
 
-__all__ = ["Dag", "DagPause", "DagRunResult", "DagRunStatus", "DagRunner", "NodeRef"]
+__all__ = ["Dag", "DagContext", "DagPause", "DagRunResult", "DagRunStatus", "DagRunner", "NodeRef"]

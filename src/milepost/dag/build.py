@@ -5,7 +5,7 @@ from __future__ import annotations
 import typing
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Optional
 
 from milepost.dag.fits import element_of, fits, is_mappable, map_outputs
 from milepost.errors import GraphError, InputError, OutputMismatch, did_you_mean
@@ -30,6 +30,7 @@ class NodeSpec:
     over: Any
     is_map: bool
     concurrency: int | None
+    tolerate: float
     after: list[int]
     edges: list[int] = field(default_factory=list)  # added with >>
     outputs: tuple[Any, ...] = ()  # annotations of what its output may be; settled by build(), upstream first
@@ -141,7 +142,10 @@ def _outputs(spec: NodeSpec) -> tuple[Any, ...]:
     if not spec.is_map:
         return (spec.step.returns,)
     over = spec.over.outputs if isinstance(spec.over, NodeSpec) else (_annotation_of(spec.over),)
-    found = [output for annotation in over for output in map_outputs(annotation, spec.step.returns)]
+    returned = spec.step.returns
+    if spec.tolerate and returned is not MISSING and returned is not Any:
+        returned = returned | None if hasattr(returned, "__or__") else Optional[returned]  # noqa: UP045 - a text, say
+    found = [output for annotation in over for output in map_outputs(annotation, returned)]
     return tuple(found) or (MISSING,)  # over what no map can go over: _over says so
 
 
@@ -203,6 +207,7 @@ def _node(spec: NodeSpec, specs: Sequence[NodeSpec], inputs: dict[str, InputSpec
         bindings=tuple(bindings),
         over=over,
         concurrency=spec.concurrency,
+        tolerate=spec.tolerate,
         after=tuple(after),
         retry=step.retry,
         transient=step.transient,

@@ -178,6 +178,7 @@ class Dag(Submitting, Scheduling, Replaying, RollingBack):
         /,
         *,
         concurrency: int | None = None,
+        tolerate: float = 0,
         label: str | None = None,
         after: NodeRef | Iterable[NodeRef] = (),
         bind: Mapping[str, Any] | None = None,
@@ -193,6 +194,8 @@ class Dag(Submitting, Scheduling, Replaying, RollingBack):
                 element; where it leaves several inputs open, the elements are dicts of them by name. Or a switch.
             over: A node whose output is a list, tuple, range or dict, or such a value itself.
             concurrency: How many elements may run at once; the run's own limit if left out.
+            tolerate: How many elements may fail without failing the map: a number, or below 1 a part of all. In the
+                output, None stands for what they would have made.
             label: The map's label; the step's name if left out.
             after: Nodes that must complete first and hand nothing over.
             bind: Bindings by name, for parameters with the name of an argument here.
@@ -205,10 +208,23 @@ class Dag(Submitting, Scheduling, Replaying, RollingBack):
             isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1
         ):
             raise ConfigurationError(f"concurrency must be a whole number of 1 or more, not {concurrency!r}.")
+        if isinstance(tolerate, bool) or not isinstance(tolerate, (int, float)) or not 0 <= tolerate < 2**31:
+            raise ConfigurationError(f"tolerate must be a number of 0 or more, not {tolerate!r}.")
+        if tolerate > 1 and tolerate != int(tolerate):
+            raise ConfigurationError(f"tolerate must be a whole number, or a part below 1, not {tolerate!r}.")
         if isinstance(fn, NodeRef):
             label = fn.label if label is None else label
             fn = self._take_back(fn)
-        return self._add(fn, label, after, _joined(bindings, bind), over=over, is_map=True, concurrency=concurrency)
+        return self._add(
+            fn,
+            label,
+            after,
+            _joined(bindings, bind),
+            over=over,
+            is_map=True,
+            concurrency=concurrency,
+            tolerate=tolerate,
+        )
 
     def switch(
         self,
@@ -337,6 +353,7 @@ class Dag(Submitting, Scheduling, Replaying, RollingBack):
         over: Any = None,
         is_map: bool = False,
         concurrency: int | None = None,
+        tolerate: float = 0,
     ) -> NodeRef:
         step = self._step(fn)
         label = step.name if label is None else label
@@ -365,6 +382,7 @@ class Dag(Submitting, Scheduling, Replaying, RollingBack):
             over=_unwrap(over) if is_map else None,
             is_map=is_map,
             concurrency=concurrency,
+            tolerate=tolerate,
             after=[ref.spec.index for ref in order],
         )
         self._specs.append(spec)
@@ -403,6 +421,36 @@ class Dag(Submitting, Scheduling, Replaying, RollingBack):
                 does not fit; the message names the nodes and the remedy.
         """
         return self._build().graph
+
+    def validate(self) -> None:
+        """Check everything, as :meth:`build` does.
+
+        Raises:
+            GraphError: As :meth:`build`.
+        """
+        self.build()
+
+    def topological_order(self) -> list[str]:
+        """Return the labels of the nodes in an order they can run in.
+
+        Example:
+            >>> dag = Dag("pair")
+            >>> a, b = dag.node(lambda: 1, label="a"), dag.node(lambda n: n, label="b")
+            >>> _ = a >> b
+            >>> dag.topological_order(), dag.sources(), dag.sinks()
+            (['a', 'b'], ['a'], ['b'])
+        """
+        graph = self.build()
+        return [graph.nodes[index].label for index in graph.order]
+
+    def sources(self) -> list[str]:
+        """Return the labels of the nodes that no other node comes before."""
+        return [node.label for node in self.build().nodes if not node.upstream]
+
+    def sinks(self) -> list[str]:
+        """Return the labels of the final nodes: whose outputs are those of a run."""
+        graph = self.build()
+        return [graph.nodes[index].label for index in graph.sinks]
 
     @property
     def inputs(self) -> dict[str, Any]:

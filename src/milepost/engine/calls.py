@@ -69,6 +69,7 @@ class MapProgress:
         "outputs",
         "retries",
         "running",
+        "spare",
         "total",
     )
 
@@ -87,3 +88,5 @@ class MapProgress:
         self.outputs: list[Any] | None = [None] * total if keep else None
         self.is_open = True
         self.is_failed = False
+        share = node.tolerate
+        self.spare = int(share * total) if share < 1 else int(share)  # elements that may still fail

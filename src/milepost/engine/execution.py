@@ -169,13 +169,9 @@ class Execution:
             self._finish(call.node, value)
             return
         map_.running -= 1
-        map_.left -= 1
         if map_.outputs is not None:
             map_.outputs[call.position] = value
-        if map_.left == 0:
-            self._finish(map_.node, self._end_map(map_))
-        elif not map_.is_open:
-            self._reopen(map_)
+        self._go_on(map_)
 
     def failed(self, call: Call, error: BaseException, *, final: bool, now: float, draw: float) -> float | None:
         """Take in a failure: schedule the next attempt, or fail the run.
@@ -197,6 +193,10 @@ class Execution:
         delay = None
         if not final and not self.is_halted:
             delay = next_delay(call.node.retry, call.failures + 1, error, draw)
+        if delay is None and map_ is not None and map_.spare and not self.is_halted:
+            map_.spare -= 1  # its place in the output stays None
+            self._go_on(map_)
+            return None
         if delay is None:
             self._fail(call.label, error)
             if map_ is not None and not map_.is_failed:
@@ -225,6 +225,14 @@ class Execution:
     def halt(self) -> None:
         """Hand out nothing new from now on."""
         self.is_halted = True
+
+    def _go_on(self, map_: MapProgress) -> None:
+        """Take note that one more element of a map needs no further attempt."""
+        map_.left -= 1
+        if map_.left == 0:
+            self._finish(map_.node, self._end_map(map_))
+        elif not map_.is_open:
+            self._reopen(map_)
 
     # --- inside ------------------------------------------------------------------------------
 

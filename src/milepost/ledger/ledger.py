@@ -335,8 +335,11 @@ class Ledger(Sharing, Scheduling):
             if storage == Storage.NONE:
                 raise _not_kept(element)
             outputs[element] = None if text is None else decode(text, known)
-        if keys is not None:  # a map over a dict keeps its keys, in their order
-            return {key: outputs[f"{label}[{key!r}]"] for key in decode(keys, known)}
+        shape = None if keys is None else decode(keys, known)
+        if isinstance(shape, int):  # some elements may have failed: None stands for what they would have made
+            return [outputs.get(f"{label}[{index}]") for index in range(shape)]
+        if shape is not None:  # a map over a dict keeps its keys, in their order
+            return {key: outputs.get(f"{label}[{key!r}]") for key in shape}
         return [outputs[f"{label}[{index}]"] for index in range(len(outputs))]
 
     def get_result(self, run_id: str) -> Any:

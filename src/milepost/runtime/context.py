@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from milepost.ledger import Ledger
     from milepost.runtime.flight import Flight
 
-__all__ = ["StepContext"]
+__all__ = ["DagContext", "StepContext"]
 
 _LOGGER = logging.getLogger("milepost.step")
 _LONGEST_MESSAGE = 2000  # characters of a progress message
@@ -119,6 +119,25 @@ class StepContext:
         """
         text = self._ledger.store.get_checkpoint(self.run_id, self.label, name)
         return default if text is None else decode(text, self._classes)
+
+
+class DagContext(StepContext):
+    """A StepContext under the names of DAG provenance; a step gets one where it asks for it, or for a subclass.
+
+    Attributes:
+        dag_nsref: What the run is listed under.
+
+    Example:
+        >>> def tell(ctx: DagContext, n: int) -> str:
+        ...     return f"{ctx.node_label} of {ctx.dag_nsref}, run {ctx.run_id}"
+    """
+
+    dag_nsref: str = "unknown"
+
+    @property
+    def node_label(self) -> str:
+        """The node's label in the run."""
+        return self.label
 
 
 def _count(what: str, value: Any) -> int | None:

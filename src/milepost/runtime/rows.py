@@ -100,7 +100,7 @@ class Rows:
             None,
             status,
             self._graph.input_texts[mark.node.index],
-            None if mark.keys is None else encode(mark.keys),
+            self._shape_text(mark),
             Storage.ELEMENTS,
             None,
             error_type,
@@ -110,6 +110,12 @@ class Rows:
             started_at,
             finished_at,
         )
+
+    def _shape_text(self, mark: MapMark) -> str | None:
+        """Return what tells the elements' places where their rows alone do not: the keys of a dict, or how many."""
+        if mark.keys is not None:
+            return encode(mark.keys)
+        return encode(mark.total) if mark.node.tolerate else None
 
     def _input_text(self, call: Call) -> str:
         if call.map is None:

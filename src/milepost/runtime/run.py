@@ -78,7 +78,7 @@ def run_graph(graph: Graph, inputs: Mapping[str, Any], kind: str, options: RunOp
     new = _new(ledger, graph, inputs, kind, options)
     with executing(ledger, new.run_id):
         ledger.commit(new)
-        return drive(RunSession(ledger, new.run_id, 1, graph, inputs), options)
+        return drive(_begin(ledger, new, graph, inputs), options)
 
 
 async def run_graph_async(graph: Graph, inputs: Mapping[str, Any], kind: str, options: RunOptions) -> FinishedRun:
@@ -87,7 +87,14 @@ async def run_graph_async(graph: Graph, inputs: Mapping[str, Any], kind: str, op
     new = _new(ledger, graph, inputs, kind, options)
     with executing(ledger, new.run_id):
         _, cancelled = await _to_its_end(ledger.commit_async(new))
-        return await drive_async(RunSession(ledger, new.run_id, 1, graph, inputs), options, cancelled)
+        return await drive_async(_begin(ledger, new, graph, inputs), options, cancelled)
+
+
+def _begin(ledger: Ledger, new: NewRun, graph: Graph, inputs: Mapping[str, Any]) -> RunSession:
+    session = RunSession(ledger, new.run_id, 1, graph, inputs)
+    session.workflow = new.workflow
+    session.family = new.run_id, new.created_by
+    return session
 
 
 def _new(ledger: Ledger, graph: Graph, inputs: Mapping[str, Any], kind: str, options: RunOptions) -> NewRun:

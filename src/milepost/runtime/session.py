@@ -106,6 +106,7 @@ class RunSession:
         self.may_suspend = may_suspend
         self.waits: dict[str, Flight] = {}  # flights of steps that wait, by label
         self.inner_waits: dict[str, set[str]] = {}  # of those that are runs, the waits that stand for what is inside
+        self.workflow = graph.name  # what the run is listed under
         self.changes: tuple[str, ...] = ()  # what is no longer as the run started, in words
         self.family: tuple[str, str | None] = (
             run_id,
@@ -238,6 +239,8 @@ class RunSession:
                 delay = execution.failed(call, error, final=flight.is_final, now=now, draw=draw)
                 if self._is_cancelled(error):
                     shown.status = StepStatus.CANCELLED
+                elif delay is None and execution.failure is None:
+                    shown.failed += 1  # an element that its map can do without
                 elif delay is None:
                     self._note_failure(error, shown, flight.finished_at)
                 else:

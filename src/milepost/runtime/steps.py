@@ -19,7 +19,7 @@ from milepost.graph import Graph
 from milepost.model import Retry
 from milepost.runtime.code import code_hash
 from milepost.runtime.conform import Check, return_check
-from milepost.runtime.context import StepContext
+from milepost.runtime.context import DagContext, StepContext
 from milepost.runtime.lazy import lazy
 from milepost.values import classes_in
 
@@ -96,7 +96,11 @@ class Step(Generic[P, R]):
 
     def make_context(self, session: Any, flight: Any) -> Any:
         """Return what the function gets where it asks for a context."""
-        return StepContext(session.ledger, session.run_id, session.lease_epoch, flight)
+        kind = self.context_class
+        context = kind(session.ledger, session.run_id, session.lease_epoch, flight)
+        if isinstance(context, DagContext):
+            context.dag_nsref = session.workflow
+        return context
 
     def with_options(self, **options: Any) -> Step[P, R]:
         """Return a copy with other options (those of :func:`step`).
@@ -129,6 +133,13 @@ class Step(Generic[P, R]):
     def context_parameter(self) -> str | None:
         """The name of the parameter that asks for a StepContext, or None."""
         return self._signature[2]
+
+    @lazy
+    def context_class(self) -> type[StepContext]:
+        """The class that the parameter for the context is annotated with, a StepContext or a subclass."""
+        hint = _hints(self.fn).get(self.context_parameter or "")
+        found = [kind for kind in (hint, *typing.get_args(hint)) if isinstance(kind, type)]
+        return next((kind for kind in found if issubclass(kind, StepContext)), StepContext)
 
     @lazy
     def positional(self) -> tuple[str, ...]:
