@@ -99,3 +99,35 @@ def test_a_run_is_paused_from_another_process_and_goes_on(
     with Ledger.open(place.folder / "milepost.db") as ledger:
         assert ledger.get_result("one") == 60
     assert sorted(place.effects) == [0, 1, 2, 3]
+
+
+NESTED = """
+from milepost import Dag
+
+
+def double(n: int) -> int:
+    return 2 * n
+
+
+inner = Dag("inner")
+inner.node(double)
+dag = Dag("outer")
+dag.map(inner, [1, 2], label="part")
+"""
+
+
+def test_runs_inside_others_are_listed_and_shown_where_they_belong(place: Any) -> None:
+    place.write("nested.py", NESTED)
+    place.finish("run", "nested.py:dag", "--run-id", "outer")
+    assert [run["run_id"] for run in json.loads(place.finish("runs", "--json").stdout)["runs"]] == ["outer"]
+    inside = json.loads(place.finish("runs", "--parent", "outer", "--json").stdout)["runs"]
+    assert sorted(run["parent_step"] for run in inside) == ["part[0]", "part[1]"]
+    assert len(json.loads(place.finish("runs", "--inner", "--json").stdout)["runs"]) == 3
+    assert "inside    run outer, step part[" in place.finish("show", inside[0]["run_id"]).stdout
+    assert place.finish("doctor").returncode == 0
+
+
+def test_a_replay_is_shown_with_what_it_was_asked_for(place: Any) -> None:
+    place.finish("run", "job.py:dag", "--run-id", "one")
+    place.finish("replay", "one", "--node", "total", "--only", "--run-id", "two")
+    assert "replay of one: total, and nothing downstream of it" in place.finish("show", "two").stdout

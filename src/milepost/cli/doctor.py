@@ -60,10 +60,10 @@ def doctor(ledger: LedgerUrl = None, as_json: AsJson = False) -> None:
 def _examine(opened: Ledger, counts: Counter[str], words: list[str]) -> Iterator[Problem]:
     yield from opened.check()
     yield from _check_clock(opened)
-    page = opened.list_runs(limit=500)
+    page = opened.list_runs(inner=True, limit=500)
     while page:
         counts.update(run.status.value for run in page)
-        page = opened.list_runs(limit=500, before=page[-1])
+        page = opened.list_runs(inner=True, limit=500, before=page[-1])
     yield from _find_interrupted(opened, words)
 
 

@@ -16,8 +16,9 @@ Times are ISO 8601 in UTC, durations seconds; what is not there is null. The mes
 
 run           run_id, workflow, version, kind, status, is_interrupted (marked running, but its process is gone),
               attempt, created_at, started_at, finished_at, duration, owner, lease_until, cancel_requested_at,
-              parent_run_id, replay_of, queue, priority, available_at, max_attempts, rescues, idempotency_key,
-              correlation_id, created_by, error ({"step", "type", "message"})
+              pause_requested_at, parent_run_id, parent_step (of a run inside another), replay_of, queue, priority,
+              available_at, max_attempts, rescues, idempotency_key, correlation_id, created_by,
+              error ({"step", "type", "message"})
 attempt       attempt, lease_epoch, owner, status, started_at, finished_at, error ({"type", "message"})
 step          label, kind, status, attempts, started_at, finished_at, duration, message (of its progress), error (text),
               counts (of a map: {"done", "total", "running", "failed", "retries"}), elements (of a map: [step];
@@ -85,7 +86,9 @@ def run_document(ledger: Ledger, run: Run) -> dict[str, Any]:
         "owner": run.lease_owner,
         "lease_until": iso(run.lease_until),
         "cancel_requested_at": iso(run.cancel_requested_at),
+        "pause_requested_at": iso(run.pause_requested_at),
         "parent_run_id": run.parent_run_id,
+        "parent_step": run.parent_step,
         "replay_of": run.replay_of,
         "queue": run.queue,
         "priority": run.priority,

@@ -31,6 +31,10 @@ def runs(
         str | None,
         typer.Option(metavar="WHEN", help="Only runs since then: 30m, 2h, 3d, or a date or time.", show_default=False),
     ] = None,
+    inner: Annotated[bool, typer.Option("--inner", help="Also runs inside other runs, of their sub-DAGs.")] = False,
+    parent: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Only runs inside this one.", show_default=False)
+    ] = None,
     limit: Annotated[int, typer.Option(metavar="N", min=1, help="At most this many.")] = 20,
     ledger: LedgerUrl = None,
     as_json: AsJson = False,
@@ -45,7 +49,10 @@ def runs(
 
     moment = None if since is None else parse_since(since)
     opened = open_existing(ledger)
-    found = opened.list_runs(status=status, workflow=workflow, since=moment, limit=limit)
+    inside = None if parent is None else opened.find_run(parent).run_id
+    found = opened.list_runs(
+        status=status, workflow=workflow, since=moment, parent_run_id=inside, inner=inner, limit=limit
+    )
     if not found and workflow is not None:
         known = opened.store.list_workflows()
         if known and workflow not in known:
@@ -58,7 +65,7 @@ def runs(
         if len(found) == limit:
             print(f"(the newest {limit}; --limit shows more)")
     else:
-        is_filtered = status is not None or workflow is not None or since is not None
+        is_filtered = any(given is not None for given in (status, workflow, since, parent))
         print(f"No {'such ' if is_filtered else ''}runs in {opened.url}.")
 
 

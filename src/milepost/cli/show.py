@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from milepost.draw import Picture, PictureNode
     from milepost.ledger import Ledger
-    from milepost.model import Attempt, Run
+    from milepost.model import Attempt, Run, RunPayload
 
 __all__ = ["show"]
 
@@ -147,6 +147,10 @@ def _heading(opened: Ledger, run: Run, picture: Picture, words: list[str], *, is
         if len(claims) > 1:
             when += f", resumed {len(claims) - 1} time{'' if len(claims) == 2 else 's'}"
         yield styled(when)
+    if run.parent_run_id is not None:
+        yield styled(f"  inside    run {run.parent_run_id}, step {run.parent_step or 'unknown'}")
+    if run.replay_of is not None:
+        yield styled(f"  replay of {run.replay_of}{_replay_text(payload)}")
     if run.queue is not None:
         yield styled(f"  queue     {_queue_text(run)}")
     if payload.target:
@@ -175,6 +179,14 @@ def _heading(opened: Ledger, run: Run, picture: Picture, words: list[str], *, is
             yield styled(f"            And then: {other.message}", style)
     if len(claims) > 1:
         yield from _claims(opened, run, claims)
+
+
+def _replay_text(payload: RunPayload) -> str:
+    """Return what a replay was asked to run again."""
+    told = json.loads(payload.headers).get("replay") or {}
+    what = ["what changed"] * bool(told.get("changed")) + list(told.get("nodes", ())) * (not told.get("changed"))
+    alone = "" if told.get("downstream", True) else ", and nothing downstream of it"
+    return f": {', '.join(what)}{alone}" if what else ""
 
 
 def _queue_text(run: Run) -> str:
