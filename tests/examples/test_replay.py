@@ -148,3 +148,67 @@ def test_an_edit_of_one_function_of_the_main_job_runs_again_with_what_depends_on
         assert ledger.require_run("second").status == RunStatus.COMPLETED
         ranks = [json.loads(ledger.get_step(run, "rank_modules")[-1].output or "") for run in ("first", "second")]
         assert ranks[0] == ranks[1][::-1]
+
+
+NESTED = """
+import os
+import time
+from milepost import Dag
+
+
+def trace(text):
+    log = os.open("trace", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(log, f"{text}\\n".encode())
+    os.close(log)
+
+
+def first(n: int) -> int:
+    trace(f"first {n}")
+    return n
+
+
+def second(n: int) -> int:
+    trace(f"second {n}")
+    while n == 2 and not os.path.exists("go"):
+        time.sleep(0.01)
+    return 10 * n
+
+
+inner = Dag("inner")
+inner.node(second, n=inner.node(first))
+dag = Dag("outer")
+dag.map(inner, [1, 2, 3], label="part", concurrency=1)
+"""
+
+
+@pytest.mark.parametrize("way", ["run", "worker"])
+def test_a_run_that_was_killed_inside_a_sub_run_goes_on_there(tmp_path: Path, way: str) -> None:
+    folder = Folder(tmp_path)
+    (tmp_path / "nested.py").write_text(NESTED)
+    if way == "run":
+        process = folder.start("run", "nested.py:dag", "--run-id", "outer")
+    else:
+        folder.finish("submit", "nested.py:dag", "--run-id", "outer")
+        process = folder.start("worker", "nested.py:dag")
+    folder.wait_for("second 2")
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    (tmp_path / "go").touch()
+    if way == "run":
+        folder.finish("resume", "--all")
+    else:
+        other = folder.start("worker", "nested.py:dag")
+        with Ledger.open(tmp_path / "runs.db") as ledger:
+            deadline = time.monotonic() + 60
+            while ledger.require_run("outer").finished_at is None:
+                assert time.monotonic() < deadline, "nobody took the run over"
+                time.sleep(0.01)
+        other.send_signal(signal.SIGTERM)
+        other.communicate(timeout=60)
+    assert Counter(folder.traces()) == Counter(
+        {"first 1": 1, "second 1": 1, "first 2": 1, "second 2": 2, "first 3": 1, "second 3": 1}
+    )
+    with Ledger.open(tmp_path / "runs.db") as ledger:
+        assert ledger.get_result("outer") == [10, 20, 30]
+        assert {run.status for run in ledger.list_runs(inner=True)} == {RunStatus.COMPLETED}
+        assert list(ledger.check()) == []
