@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -349,3 +350,18 @@ def test_a_restart_with_another_graph_is_refused_unless_it_is_allowed(ledger: Le
     assert (run.status, run.changes[0]) == (RunStatus.COMPLETED, "step 'extra' is new")
     assert statuses(ledger, run.run_id)["extra"] == "completed"
     assert ledger.require_run(run.run_id).hash == grown.build().fingerprint
+
+
+def test_everything_that_a_replay_takes_over_is_written_in_one_transaction(tmp_path: Path) -> None:
+    commits: list[str] = []
+    with Ledger.open(tmp_path / "runs.db", fault=commits.append) as ledger:
+        dag = Dag("long")
+        ref = dag.node(one, label="n0", n=0)
+        for place in range(1, 100):
+            ref = dag.node(one, label=f"n{place}", n=ref)
+        first = dag.run(ledger=ledger)
+        commits.clear()
+        again = dag.replay(first.run_id, ["n99"], ledger=ledger)
+        assert again.result() == 100
+        assert commits.count("before_commit") <= 3  # what is taken over; the one step, and the end
+        assert len(ledger.list_steps(again.run_id)) == 100
