@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from milepost import Dag, FinishedRun, Ledger, RunStatus, Worker
 from milepost.errors import ConfigurationError, DagPause, GraphError
 from milepost.runtime import cancel_run, find_interrupted
+from milepost.runtime.keeper import keeper_of
 from milepost.runtime.lifecycle import new_run
 from milepost.runtime.subruns import child_run_id
 
@@ -445,3 +447,78 @@ def test_runs_inside_a_run_whose_process_died_are_taken_up_with_it_and_not_by_th
         ledger.commit(new)
     assert [run.run_id for run in find_interrupted(ledger)] == ["outer"]
     assert dag.resume("outer", ledger=ledger).result() == 2
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_an_interrupt_inside_a_sub_run_is_recorded_on_both_and_raised(ledger: Ledger, is_async: bool) -> None:
+    hurt = [True]
+
+    def interrupt(n: int) -> int:
+        if hurt:
+            raise KeyboardInterrupt
+        return n
+
+    inner = Dag("inner")
+    inner.node(interrupt)
+    dag = Dag("outer")
+    dag.node(inner, label="inner", n=4)
+    options = {"ledger": ledger, "run_id": "parent"}
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(dag.run_async(**options)) if is_async else dag.run(**options)  # type: ignore[arg-type]
+    assert {run.status for run in ledger.list_runs(inner=True)} == {RunStatus.CANCELLED}
+    assert list(ledger.check()) == []
+    hurt.clear()
+    assert dag.resume("parent", ledger=ledger).result() == 4
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_request_to_pause_the_parent_reaches_a_sub_run_while_its_step_runs(ledger: Ledger, is_async: bool) -> None:
+    def ask(n: int) -> int:
+        assert ledger.store.request_pause("parent", ledger.clock.now())
+        inner_id = child_run_id("parent", "inner")
+        deadline = time.monotonic() + 10
+        while keeper_of(ledger)._sessions[inner_id][0].pause_reason is None:
+            assert time.monotonic() < deadline
+            pause.wait(0.005)
+        return n
+
+    pause = threading.Event()
+    inner = Dag("inner")
+    inner.node(double, n=inner.node(ask))
+    dag = Dag("outer")
+    dag.node(inner, label="inner", n=4)
+    if is_async:
+        run = asyncio.run(dag.run_async(ledger=ledger, run_id="parent"))
+    else:
+        run = dag.run(ledger=ledger, run_id="parent")
+    assert (run.status, run.error_message) == (RunStatus.SUSPENDED, "somebody asked to pause the run")
+    (child,) = children(ledger, "parent")
+    assert statuses(ledger, child.run_id) == {"ask": "completed"}
+    assert dag.resume("parent", ledger=ledger).result() == 8
+
+
+def test_a_worker_that_is_stopped_hands_back_a_run_with_what_runs_inside_it(ledger: Ledger) -> None:
+    began, hang = threading.Event(), [True]
+
+    async def wait(n: int) -> int:
+        if hang:
+            began.set()
+            await asyncio.Event().wait()
+        return n
+
+    inner = Dag("inner")
+    inner.node(double, n=inner.node(wait))
+    dag = Dag("outer")
+    dag.node(inner, label="inner", n=3)
+    handle = dag.submit(ledger=ledger)
+    worker = Worker([dag], ledger=ledger, heartbeat_process=False, drain=0)
+    with ThreadPoolExecutor(1) as pool:
+        working = pool.submit(worker.run)
+        assert began.wait(10)
+        worker.stop()
+        working.result(20)
+    assert handle.status() == RunStatus.PENDING
+    hang.clear()
+    Worker([dag], ledger=ledger, heartbeat_process=False).run_until_idle()
+    assert handle.result(0) == 6
+    assert list(ledger.check()) == []
