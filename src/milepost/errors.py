@@ -52,11 +52,16 @@ __all__ = [
     "StoreUnavailable",
     "TargetNotFound",
     "TaskBusy",
+    "TaskCancelled",
     "TaskEngineError",
+    "TaskNotFound",
+    "TaskSuspended",
+    "TrackingError",
     "ValueNotRestorable",
     "ValueNotStorable",
     "WaitTimedOut",
     "WorkerExists",
+    "WorkflowRunNotFound",
     "did_you_mean",
 ]
 
@@ -559,6 +564,63 @@ class RollbackRefused(TaskEngineError):
             ),
         )
         return refused
+
+
+# --- workflow tracking ---------------------------------------------------------------------------
+
+
+class TrackingError(MilepostError):
+    """The one base of what only the tracking client raises."""
+
+
+class TaskSuspended(TrackingError):
+    """The task now waits, and its lease is given up: whoever drives it must stop. This is no failure."""
+
+    def __init__(
+        self, message: str, run_id: object = None, event_name: str | None = None, wake_at: object = None
+    ) -> None:
+        """Keep the claim's id, the event it waits for (None for a sleep) and when it wakes at the latest."""
+        self.run_id = run_id
+        self.event_name = event_name
+        self.wake_at = wake_at
+        super().__init__(message)
+
+
+class TaskCancelled(TrackingError):
+    """Somebody cancelled the task: nothing more is written to it, and whoever drives it must stop."""
+
+    def __init__(self, task_id: object) -> None:
+        """Build the sentence from the task."""
+        self.task_id = task_id
+        super().__init__(f"Task {task_id} was cancelled on request. Stop working on it.")
+
+
+class TaskNotFound(TrackingError, LookupError):
+    """No task, and no claim of one, has this id in this ledger."""
+
+    def __init__(self, task_id: object) -> None:
+        """Build the sentence from the id that was asked for."""
+        self.task_id = task_id
+        super().__init__(f"No task and no claim {task_id} in this ledger. Check the id, and which ledger is used.")
+
+    def __str__(self) -> str:
+        """Return the sentence (a bare LookupError would quote it)."""
+        return str(self.args[0])
+
+
+class WorkflowRunNotFound(TrackingError, LookupError):
+    """No workflow run has this id in this ledger."""
+
+    def __init__(self, workflow_run_id: object) -> None:
+        """Build the sentence from the id that was asked for."""
+        self.workflow_run_id = workflow_run_id
+        super().__init__(
+            f"No workflow run {workflow_run_id} in this ledger. Create it first: create_workflow_run(...)."
+        )
+
+    def __str__(self) -> str:
+        """Return the sentence (a bare LookupError would quote it)."""
+        return str(self.args[0])
 
 
 # --- the ledger ----------------------------------------------------------------------------------

@@ -199,6 +199,7 @@ class Run:
     rescues: int = 0
     parent_step: str | None = None
     pause_requested_at: int | None = None
+    generation: int = 1  # of the claims: one higher with every retry, rescue and takeover
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +218,7 @@ class RunPayload:
     @property
     def has_unchecked_inputs(self) -> bool:
         """Whether whoever executes the run first has to check its inputs: a schedule filled them in."""
-        return self.headers == UNCHECKED_INPUTS
+        return self.headers == UNCHECKED_INPUTS or UNCHECKED_INPUTS[1:-1] in self.policies
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,9 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-__all__ = ["current_owner", "describe_owner", "is_owner_gone"]
+__all__ = ["HAND", "current_owner", "describe_owner", "is_owner_gone"]
+
+HAND: Final = "hand:"  # what owners begin with that claim by hand; the rest is the name they gave themselves
 
 _OWNER: Final = re.compile(r"(?P<pid>\d+)@(?P<host>.*)#(?P<machine>[0-9a-f]+)-(?P<start>\d+)")
 
@@ -40,7 +42,9 @@ def describe_owner(owner: str) -> str:
         'process 17 on box'
     """
     match = _OWNER.fullmatch(owner)
-    return f"process {match['pid']} on {match['host']}" if match else owner
+    if match is None:
+        return f"{owner.removeprefix(HAND)}, by hand" if owner.startswith(HAND) else owner
+    return f"process {match['pid']} on {match['host']}"
 
 
 def is_owner_gone(owner: str) -> bool:

@@ -18,6 +18,7 @@ __all__ = [
     "STEP_TRANSITIONS",
     "TERMINAL_RUN",
     "TERMINAL_STEP",
+    "WORKFLOW_TRANSITIONS",
     "RunStatus",
     "StageStatus",
     "StepStatus",
@@ -88,6 +89,8 @@ RUN_TRANSITIONS: Final[dict[tuple[RunStatus, str], RunStatus]] = {
     (RunStatus.RUNNING, "rescue"): RunStatus.PENDING,
     (RunStatus.RUNNING, "resume"): RunStatus.RUNNING,
     (RunStatus.SUSPENDED, "wake"): RunStatus.PENDING,
+    (RunStatus.FAILED, "requeue"): RunStatus.PENDING,
+    (RunStatus.CANCELLED, "requeue"): RunStatus.PENDING,
     (RunStatus.SUSPENDED, "resume"): RunStatus.RUNNING,
     (RunStatus.SUSPENDED, "cancel"): RunStatus.CANCELLED,
     (RunStatus.FAILED, "resume"): RunStatus.RUNNING,
@@ -137,6 +140,14 @@ INACTIVE_STATES: Final = {StageStatus.COMPLETE, StageStatus.CANCELED, StageStatu
 
 TERMINAL_RUN: Final = frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED})
 TERMINAL_STEP: Final = frozenset({StepStatus.COMPLETED, StepStatus.FAILED, StepStatus.CANCELLED, StepStatus.SKIPPED})
+
+# A workflow run that is tracked from outside: which status may be reported next. The same again may add fields; of two
+# reports of an end the later one stands; nothing comes back to life.
+WORKFLOW_TRANSITIONS: Final[dict[RunStatus, frozenset[RunStatus]]] = {
+    RunStatus.PENDING: frozenset({RunStatus.PENDING, RunStatus.RUNNING}) | TERMINAL_RUN,
+    RunStatus.RUNNING: frozenset({RunStatus.RUNNING}) | TERMINAL_RUN,
+    **dict.fromkeys(TERMINAL_RUN, TERMINAL_RUN),
+}
 
 
 def next_run_status(status: RunStatus, verb: str) -> RunStatus | None:

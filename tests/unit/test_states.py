@@ -37,10 +37,14 @@ def test_a_steps_outcome_is_never_overwritten():
     assert not [key for key in STEP_TRANSITIONS if key[0] in TERMINAL_STEP]
 
 
-def test_an_ended_run_is_left_only_by_resuming_or_undoing_it_and_a_completed_one_only_by_undoing():
+def test_an_ended_run_is_left_only_by_going_on_with_it_or_undoing_it_and_a_completed_one_only_by_undoing():
     ways_out = {(state, verb) for state, verb in RUN_TRANSITIONS if state in TERMINAL_RUN}
     undone = {(state, "roll back") for state in TERMINAL_RUN}
-    assert ways_out == {(RunStatus.FAILED, "resume"), (RunStatus.CANCELLED, "resume")} | undone
+    assert (
+        ways_out
+        == {(state, verb) for state in (RunStatus.FAILED, RunStatus.CANCELLED) for verb in ("resume", "requeue")}
+        | undone
+    )
 
 
 @pytest.mark.parametrize("state", sorted(set(RunStatus) - TERMINAL_RUN))

@@ -121,7 +121,7 @@ PINNED = {
     "give_up_run": {"runs_running"},
     "close_attempts": {"attempts_pkey"},
     "cancel_open_steps": {"steps_pkey"},
-    "has_completed_step": {"steps_pkey"},
+    "has_completed_step": {"steps_pkey", "checkpoints_pkey"},
     "heartbeat": {"runs_pkey"},
     "heartbeat_owner": {"runs_by_owner", "runs_pkey"},
     "list_owners": {"runs_by_owner"},
@@ -156,7 +156,16 @@ LISTS = {
     ("parent_run_id",): "runs_by_parent",
 }
 # Indexes that hold few runs, all of which are wanted.
-PARTIAL = {"list_owners", "list_running", "next_due", "list_expired_runs"}
+PARTIAL = {
+    "list_owners",
+    "list_running",
+    "next_due",
+    "list_expired_runs",
+    "list_past_start",
+    "list_past_end",
+    "list_old_events",
+    "list_workflow_runs",
+}
 # Bound from rows: driver's writes, each by the key of its run.
 ROWS = {
     "start_step": {"runs_pkey"},

@@ -11,7 +11,7 @@ from milepost.errors import ConfigurationError
 from milepost.store import FaultHook, Store
 from milepost.stores.postgres_address import Address, hide_password, is_postgres
 
-__all__ = ["ENVIRONMENT", "default_ledger", "migrate", "open_store", "path_of"]
+__all__ = ["ENVIRONMENT", "default_ledger", "migrate", "open_store", "path_of", "url_of_connection"]
 
 DEFAULT_FILE: Final = "milepost.db"
 ENVIRONMENT: Final = "MILEPOST_LEDGER"
@@ -69,6 +69,26 @@ def migrate(path: str, *, dry_run: bool) -> list[str]:
     with _needing_driver():
         from milepost.stores.postgres_connection import migrate as migrate_schema
     return migrate_schema(Address(path), dry_run=dry_run)
+
+
+def url_of_connection(conn: object) -> str:
+    """Return the path or URL of the ledger in the database that a caller's connection leads to.
+
+    Raises:
+        ConfigurationError: It is no connection of sqlite3 or psycopg, or leads to no file.
+    """
+    module = type(conn).__mro__[-2].__module__ if len(type(conn).__mro__) > 1 else ""
+    if any(kind.__module__.startswith("psycopg") for kind in type(conn).__mro__):
+        with _needing_driver():
+            from milepost.stores.postgres_connection import url_of
+        return url_of(conn)
+    if module == "sqlite3":
+        from milepost.stores.sqlite_connection import file_of
+
+        return file_of(conn)
+    raise ConfigurationError(
+        f"conn must be a connection of sqlite3 or psycopg, not {type(conn).__qualname__}. Open one, or leave it out."
+    )
 
 
 @contextmanager

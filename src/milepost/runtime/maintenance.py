@@ -40,7 +40,8 @@ class Maintenance:
         self._fired = 0
 
     def run_once(self) -> None:
-        """Rescue what was left behind, and fire what is due."""
+        """Cancel what is past its limits, rescue what was left behind, and fire what is due."""
+        self._ledger.store.enforce_limits(self._ledger.shared_now(), _BATCH)
         self._rescue(None)
         for owner in self._ledger.store.list_owners():
             if owner != current_owner() and is_owner_gone(owner):

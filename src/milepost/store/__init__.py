@@ -13,6 +13,15 @@ from typing import Any, Protocol
 from milepost.store.by_hand import ByHand, Execution, HandRun
 from milepost.store.queues import Queues, Schedules, Waits
 from milepost.store.runs import Runs
+from milepost.store.tracking import (
+    HandClaim,
+    HandEnd,
+    NewWorkflowRun,
+    Refused,
+    StatusReport,
+    Tracking,
+    WorkflowFilter,
+)
 from milepost.store.writes import (
     CheckpointWrite,
     ClaimedTask,
@@ -39,25 +48,31 @@ __all__ = [
     "EdgeWrite",
     "Execution",
     "FaultHook",
+    "HandClaim",
+    "HandEnd",
     "HandRun",
     "NewRun",
     "NewTask",
     "NewWait",
+    "NewWorkflowRun",
     "ProgressWrite",
+    "Refused",
     "Rescued",
     "RunEnd",
     "RunFilter",
     "RunWrite",
+    "StatusReport",
     "StepInput",
     "StepRow",
     "StepWrite",
     "Store",
     "Submitted",
+    "WorkflowFilter",
     "Write",
 ]
 
 
-class Store(Runs, Queues, Waits, Schedules, ByHand, Protocol):
+class Store(Runs, Queues, Waits, Schedules, ByHand, Tracking, Protocol):
     """What a database must do to be a ledger.
 
     Attributes:

@@ -17,8 +17,8 @@ _COLUMNS: Final = {
     "schedule_columns": SCHEDULE_COLUMNS,
 }
 _TABLES: Final = (
-    "attempts|checkpoints|definitions|edges|events|queues|run_payloads|runs|schedules|schema_migrations|steps|waits"
-    "|workers"
+    "attempts|checkpoints|definitions|edges|events|queues|run_payloads|run_tags|runs|schedules|schema_migrations"
+    "|status_reports|steps|waits|workers"
 )
 _AFTER: Final = re.compile(rf"\b(FROM|INTO|UPDATE|JOIN)(\s+)({_TABLES})\b")
 

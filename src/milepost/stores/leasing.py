@@ -12,7 +12,7 @@ from milepost.stores.reading import to_run
 from milepost.stores.rows import AttemptRow
 from milepost.stores.transaction import TASKS, Transacting, repeatable
 
-__all__ = ["LeaseVerbs"]
+__all__ = ["DELETIONS", "LeaseVerbs"]
 
 _DELETE_ROWS: Final = 20_000  # rows after which a transaction that deletes runs lets others write
 
@@ -125,7 +125,7 @@ class LeaseVerbs(Transacting):
         with self.transaction() as tx:
             for (top,) in tx.rows("list_expired_runs", before=before, limit=limit):
                 family = json.dumps([top, *(run_id for (run_id,) in tx.rows("list_family", root_run_id=top))])
-                rows += sum(tx.execute(name, texts=family) for name in _DELETIONS)
+                rows += sum(tx.execute(name, texts=family) for name in DELETIONS)
                 deleted += 1
                 if rows > _DELETE_ROWS:
                     break
@@ -141,12 +141,14 @@ class LeaseVerbs(Transacting):
             tx.notify(TASKS)
 
 
-_DELETIONS: Final = (
+DELETIONS: Final = (
     "delete_steps",
     "delete_edges",
     "delete_checkpoints",
     "delete_waits",
     "delete_attempts",
+    "delete_run_tags",
+    "delete_status_reports",
     "delete_payloads",
     "delete_runs",
 )

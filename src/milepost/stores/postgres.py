@@ -20,6 +20,7 @@ from typing import Any, Final, TypeVar
 
 import psycopg
 from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from milepost.errors import (
@@ -156,20 +157,28 @@ class PostgresStore(StoreVerbs):
 
     def _join_caller(self, conn: Any) -> PostgresTransaction:
         """Join the caller's transaction, or refuse what is none of this ledger's database."""
-        if not isinstance(conn, psycopg.Connection):
-            raise ConfigurationError(
-                f"conn must be a psycopg connection to the ledger's database, not {type(conn).__qualname__}."
-            )
-        if conn.info.dbname != self._database:
-            raise ConfigurationError(
-                f"conn must be a connection to the ledger's own database {self._database!r}, "
-                f"not to {conn.info.dbname!r}."
-            )
+        self._check_caller(conn)
         if conn.autocommit and conn.info.transaction_status == TransactionStatus.IDLE:
             raise ConfigurationError(
                 "conn has no open transaction, and would commit each row alone. Open one: `with conn.transaction():`."
             )
         return self._join(conn)
+
+    def _check_caller(self, conn: Any) -> None:
+        """Refuse a connection that is none to this ledger's database, or of no use."""
+        if not isinstance(conn, psycopg.Connection):
+            raise ConfigurationError(
+                f"conn must be a psycopg connection to the ledger's database, not {type(conn).__qualname__}."
+            )
+        if conn.closed:
+            raise ConfigurationError("conn is closed. Open a connection and use it while it is open.")
+        if conn.info.transaction_status == TransactionStatus.INERROR:
+            raise ConfigurationError("conn is in a failed transaction. Roll it back first: conn.rollback().")
+        if conn.info.dbname != self._database:
+            raise ConfigurationError(
+                f"conn must be a connection to the ledger's own database {self._database!r}, "
+                f"not to {conn.info.dbname!r}."
+            )
 
     def _fire(self, point: str) -> None:
         if self.fault is not None:
@@ -184,6 +193,43 @@ class PostgresStore(StoreVerbs):
                 return connection.execute(text, parameters).fetchall()
 
         return self.patiently(read)
+
+    def look(self, statement: str, /, *, conn: Any = None, **parameters: Any) -> list[tuple[Any, ...]]:
+        """Run a reading statement, on the caller's connection where one is given; nothing is locked."""
+        if conn is None:
+            return self._rows(statement, **parameters)
+        self._check_caller(conn)
+        given = frozenset(name for name, value in parameters.items() if value is not None)
+        text = named(keep_given(self._statements.portable[statement], given))
+        try:
+            return psycopg.Cursor(conn, row_factory=tuple_row).execute(text, parameters).fetchall()
+        except psycopg.Error as error:
+            raise translate(error, self.url) from error
+
+    def _at_once(self, statement: str, /, *, conn: Any = None, **parameters: Any) -> list[tuple[Any, ...]]:
+        """Run a statement that is a whole verb, in one round trip and one commit of its own."""
+        parameters["channel"] = self.channel
+        try:
+            if conn is not None:
+                return self._join_caller(conn).rows(statement, **parameters)
+            self._fire("before_commit")
+            with self._borrow() as connection:
+                rows = connection.execute(self._statements.named[statement], parameters).fetchall()
+            self._fire("after_commit")
+        except psycopg.Error as error:
+            if conn is None:
+                raise  # whoever repeats the verb decides
+            raise translate(error, self.url) from error
+        except (UnicodeEncodeError, OverflowError) as error:
+            raise StoreError(f"The ledger {self.url} cannot hold a value: {error}.") from error
+        return rows
+
+    def _claim(
+        self, tx: Transaction, queue: str, *, owner: str, now: int, lease: int, limit: int
+    ) -> list[tuple[Run, RunPayload]]:
+        rows = tx.rows("claim_at_once", queue=queue, owner=owner, now=now, lease=lease, limit=limit)
+        claimed = [(task.run, task.payload) for task in map(_claimed, rows)]
+        return sorted(claimed, key=lambda task: in_claim_order(task[0]))
 
     # --- what drivers write ------------------------------------------------------------------
 

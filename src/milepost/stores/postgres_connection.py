@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
+from urllib.parse import quote, urlencode
 
 import psycopg
 from psycopg import sql
@@ -16,7 +17,7 @@ from milepost.stores.postgres_address import Address
 from milepost.stores.postgres_errors import is_transient, translate
 from milepost.stores.sql import load_migrations
 
-__all__ = ["OLDEST_SERVER", "Address", "connect", "find_schema_number", "migrate", "patiently", "prepare"]
+__all__ = ["OLDEST_SERVER", "Address", "connect", "find_schema_number", "migrate", "patiently", "prepare", "url_of"]
 
 OLDEST_SERVER: Final = 130000  # 13: the oldest that the tests' features are known to be in
 PATIENCE: Final = 60.0  # seconds that lost connections are tried again before a caller is told
@@ -112,6 +113,22 @@ def patiently(action: Callable[[], T], renew: Callable[[], None] | None = None, 
             pause = min(pause * 2, _LAST_PAUSE)
             if renew is not None:
                 renew()
+
+
+def url_of(conn: Any) -> str:
+    """Return a URL of the database that a connection leads to, with its password.
+
+    Raises:
+        ConfigurationError: It is closed, or no connection.
+    """
+    try:
+        info = conn.info
+        host, port, name = info.host, info.port, info.dbname
+        user, parts = info.user, {"host": host, "port": str(port), "password": info.password}
+    except (AttributeError, psycopg.Error) as error:
+        raise ConfigurationError(f"conn cannot be used here: {error}. Open it again.") from error
+    given = urlencode({key: value for key, value in parts.items() if value}, quote_via=quote)
+    return f"postgresql://{quote(user)}@/{quote(name)}?{given}"
 
 
 # --- migrations ----------------------------------------------------------------------------------

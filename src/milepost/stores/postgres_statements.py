@@ -14,7 +14,7 @@ from milepost.stores.verbs import STATEMENT_FILES
 
 __all__ = ["OWN_FILES", "Statements", "columns"]
 
-OWN_FILES: Final = ("postgres/at_once.sql",)
+OWN_FILES: Final = ("postgres/at_once.sql", "postgres/tracking_at_once.sql")
 
 Array = Callable[[Sequence[Any]], str | None]
 

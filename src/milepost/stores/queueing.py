@@ -178,37 +178,40 @@ class QueueVerbs(Transacting):
 
         A run that was rescued ``max_rescues`` times without a newly completed step in between fails.
         """
-        rescued = []
         with self.transaction() as tx:
             if owner_gone is None:
                 rows = tx.rows("list_expired_leases", now=now, sparing=sparing, limit=limit)
             else:
                 rows = tx.rows("list_leases_of", owner=owner_gone, limit=limit)
-            for run in map(to_run, rows):
-                is_on = tx.rows("has_completed_step", run_id=run.run_id, lease_epoch=run.lease_epoch)
-                rescues = 1 if is_on else run.rescues + 1
-                is_over = rescues > max_rescues
-                given = {
-                    "run_id": run.run_id,
-                    "expected_epoch": run.lease_epoch,
-                    "expected_until": run.lease_until,
-                    "rescues": rescues,
-                }
-                if is_over:
-                    message = (
-                        f"its workers died {rescues} times in a row without completing a step; "
-                        f"mend the step, then `milepost resume {run.run_id}`"
-                    )
-                    done = tx.execute(
-                        "give_up_run", **given, now=now, error_type="RescuesExhausted", error_message=message
-                    )
-                else:
-                    done = tx.execute("rescue_run", **given)
-                if done:
-                    self._close(tx, run.run_id, now, reason)
-                    rescued.append(Rescued(run.run_id, run.lease_owner or "", is_over=is_over))
-            if any(not one.is_over for one in rescued):
-                tx.notify(TASKS)
+            return self._rescue(tx, list(map(to_run, rows)), now=now, max_rescues=max_rescues, reason=reason)
+
+    def _rescue(
+        self, tx: Transaction, runs: Sequence[Run], *, now: int, max_rescues: int, reason: tuple[str, str]
+    ) -> list[Rescued]:
+        rescued = []
+        for run in runs:
+            is_on = tx.rows("has_completed_step", run_id=run.run_id, lease_epoch=run.lease_epoch)
+            rescues = 1 if is_on else run.rescues + 1
+            is_over = rescues > max_rescues
+            given = {
+                "run_id": run.run_id,
+                "expected_epoch": run.lease_epoch,
+                "expected_until": run.lease_until,
+                "rescues": rescues,
+            }
+            if is_over:
+                message = (
+                    f"its workers died {rescues} times in a row without completing a step; "
+                    f"mend the step, then `milepost resume {run.run_id}`"
+                )
+                done = tx.execute("give_up_run", **given, now=now, error_type="RescuesExhausted", error_message=message)
+            else:
+                done = tx.execute("rescue_run", **given)
+            if done:
+                self._close(tx, run.run_id, now, reason)
+                rescued.append(Rescued(run.run_id, run.lease_owner or "", is_over=is_over))
+        if any(not one.is_over for one in rescued):
+            tx.notify(TASKS)
         return rescued
 
     @repeatable

@@ -121,6 +121,19 @@ class SQLiteStore(StoreVerbs):
 
     def _join(self, conn: Any) -> sqlite3.Cursor:
         """Return a cursor in the caller's transaction, or refuse what is none of this ledger's."""
+        cursor = self._own_cursor(conn)
+        if conn.in_transaction:
+            return cursor
+        if not _begins_by_itself(conn):
+            raise ConfigurationError(
+                "conn has no open transaction, and would commit each row alone. Execute BEGIN IMMEDIATE first."
+            )
+        # The driver begins one before the statements it knows to write, and would let others commit by themselves.
+        cursor.execute("BEGIN IMMEDIATE")
+        return cursor
+
+    def _own_cursor(self, conn: Any) -> sqlite3.Cursor:
+        """Return a cursor of the caller's connection, or refuse what is none to this ledger's file."""
         if not isinstance(conn, sqlite3.Connection):
             raise ConfigurationError(
                 f"conn must be a sqlite3 connection to the ledger's file, not {type(conn).__qualname__}."
@@ -131,10 +144,6 @@ class SQLiteStore(StoreVerbs):
         if self._is_memory or not file or not os.path.samefile(file, self.url):
             raise ConfigurationError(
                 f"conn must be a connection to the ledger's file {self.url}, not to {file or 'a database in memory'}."
-            )
-        if not (conn.in_transaction or _begins_by_itself(conn)):
-            raise ConfigurationError(
-                "conn has no open transaction, and would commit each row alone. Execute BEGIN IMMEDIATE first."
             )
         return cursor
 
@@ -170,6 +179,18 @@ class SQLiteStore(StoreVerbs):
         given = frozenset(name for name, value in parameters.items() if value is not None)
         text = keep_given(self._sql[statement], given)
         return self._read(lambda reader: reader.execute(text, parameters).fetchall())
+
+    def look(self, statement: str, /, *, conn: Any = None, **parameters: Any) -> list[tuple[Any, ...]]:
+        """Run a reading statement, on the caller's connection where one is given; nothing is locked."""
+        if conn is None:
+            return self._rows(statement, **parameters)
+        given = frozenset(name for name, value in parameters.items() if value is not None)
+        try:
+            return self._own_cursor(conn).execute(keep_given(self._sql[statement], given), parameters).fetchall()
+        except sqlite3.ProgrammingError as error:  # closed, or of another thread
+            raise ConfigurationError(f"conn cannot be used here: {error}") from error
+        except _REFUSALS as error:
+            raise self._told(error) from error
 
     # --- writing -----------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 
 from milepost.clock import SystemClock
 from milepost.errors import (
+    ConfigurationError,
     LedgerBusy,
     LedgerReadOnly,
     LedgerUnreadable,
@@ -22,7 +23,7 @@ from milepost.errors import (
 from milepost.stores.sql import load_migrations
 from milepost.stores.sqlite_errors import is_busy, translate
 
-__all__ = ["APPLICATION_ID", "BUSY_PATIENCE", "connect", "migrate", "patiently", "schema_number"]
+__all__ = ["APPLICATION_ID", "BUSY_PATIENCE", "connect", "file_of", "migrate", "patiently", "schema_number"]
 
 APPLICATION_ID: Final = 0x4D504C45  # "MPLE", so that `file` and we can tell a ledger from any database
 BUSY_PATIENCE: Final = 300.0  # seconds; a lock held this long is a stuck process, not contention
@@ -72,6 +73,24 @@ def connect(path: str, url: str, *, durability: str, read_only: bool, is_memory:
     except sqlite3.Error as error:
         raise translate(error, url) from error
     return connection
+
+
+def file_of(conn: object) -> str:
+    """Return the file that a caller's connection leads to.
+
+    Raises:
+        ConfigurationError: It is closed, or in memory.
+    """
+    assert isinstance(conn, sqlite3.Connection)
+    try:
+        cursor = conn.cursor()
+        cursor.row_factory = None
+        file = next(file for _, name, file in cursor.execute("PRAGMA database_list").fetchall() if name == "main")
+    except sqlite3.Error as error:
+        raise ConfigurationError(f"conn cannot be used here: {error}. Open it again.") from error
+    if not file:
+        raise ConfigurationError("conn leads to a database in memory, which nobody else can open. Use a file.")
+    return str(file)
 
 
 def _open(path: str, *, read_only: bool, is_memory: bool) -> sqlite3.Connection:

@@ -9,7 +9,7 @@ from milepost.stores.leasing import LeaseVerbs
 from milepost.stores.reading import ReadingVerbs
 from milepost.stores.replaying import ReplayVerbs
 from milepost.stores.scheduling import SchedulingVerbs
-from milepost.stores.waiting import WaitingVerbs
+from milepost.stores.tracking import TrackingVerbs
 
 __all__ = ["STATEMENT_FILES", "StoreVerbs"]
 
@@ -18,6 +18,7 @@ STATEMENT_FILES: Final = (
     "leases.sql",
     "queue.sql",
     "waits.sql",
+    "tracking.sql",
     "schedules.sql",
     "reads.sql",
     "maintenance.sql",
@@ -26,5 +27,5 @@ STATEMENT_FILES: Final = (
 )
 
 
-class StoreVerbs(ReadingVerbs, LeaseVerbs, SchedulingVerbs, WaitingVerbs, ReplayVerbs, ByHandVerbs):
+class StoreVerbs(ReadingVerbs, LeaseVerbs, SchedulingVerbs, TrackingVerbs, ReplayVerbs, ByHandVerbs):
     """A store but for how it connects and how it commits what drivers write."""

@@ -6,8 +6,8 @@
 -- has mended what killed its workers: rescues count afresh.
 UPDATE runs
 SET status = 'running', lease_owner = :owner, lease_until = {lease_until}, lease_epoch = lease_epoch + 1,
-    attempt = :attempt, finished_at = NULL, cancel_requested_at = NULL, pause_requested_at = NULL,
-    rescues = 0,
+    generation = generation + 1, attempt = :attempt, finished_at = NULL, cancel_requested_at = NULL,
+    pause_requested_at = NULL, rescues = 0,
     error_step = NULL, error_type = NULL, error_message = NULL,
     started_at = COALESCE(started_at, :now)
 WHERE run_id = :run_id AND status = :expected_status AND lease_epoch = :expected_epoch;

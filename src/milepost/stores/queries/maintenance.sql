@@ -30,6 +30,12 @@ DELETE FROM waits WHERE run_id {among_texts};
 -- name: delete_attempts
 DELETE FROM attempts WHERE run_id {among_texts};
 
+-- name: delete_run_tags
+DELETE FROM run_tags WHERE run_id {among_texts};
+
+-- name: delete_status_reports
+DELETE FROM status_reports WHERE run_id {among_texts};
+
 -- name: delete_payloads
 DELETE FROM run_payloads WHERE run_id {among_texts};
 
@@ -50,9 +56,10 @@ WHERE s.status = 'running' AND r.finished_at IS NOT NULL
 ORDER BY s.run_id, s.label LIMIT :limit;
 
 -- name: find_broken_claims -> many
--- A running run has exactly one open claim, every other run none.
+-- A running run has exactly one open claim, every other run none; what is tracked by hand is never claimed.
 SELECT r.run_id, r.status, COUNT(a.run_id) FROM runs AS r
 LEFT JOIN attempts AS a ON a.run_id = r.run_id AND a.status = 'running'
+WHERE NOT (r.kind = 'workflow' AND r.hash IS NULL)
 GROUP BY r.run_id, r.status
 HAVING COUNT(a.run_id) <> CASE WHEN r.status = 'running' THEN 1 ELSE 0 END
 ORDER BY r.run_id LIMIT :limit;

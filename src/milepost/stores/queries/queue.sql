@@ -37,6 +37,7 @@ SELECT MIN(available_at) FROM runs {by_due} WHERE status IN ('pending', 'suspend
 WITH candidate (id, was) AS MATERIALIZED (
     SELECT run_id, status FROM runs
     WHERE status = 'pending' AND available_at IS NULL AND queue = :queue
+        AND (start_by IS NULL OR start_by > :now OR started_at IS NOT NULL)
     ORDER BY priority, created_at, run_id LIMIT :limit {skip_locked}
 )
 UPDATE runs
@@ -69,7 +70,8 @@ DELETE FROM attempts WHERE run_id = :run_id AND status = 'cancelled' AND error_t
 -- name: retry_run
 -- This attempt failed and another one is due: the run goes back to its queue.
 UPDATE runs
-SET status = 'pending', available_at = :available_at, attempt = attempt + 1, lease_owner = NULL, lease_until = NULL,
+SET status = 'pending', available_at = :available_at, attempt = attempt + 1, generation = generation + 1,
+    lease_owner = NULL, lease_until = NULL,
     error_step = :error_step, error_type = :error_type, error_message = :error_message
 WHERE run_id = :run_id AND lease_epoch = :lease_epoch AND status = 'running';
 
@@ -84,7 +86,8 @@ UPDATE attempts SET hash = :hash WHERE run_id = :run_id AND lease_epoch = :lease
 
 -- name: adopt_inputs
 -- Inputs that nobody had checked are replaced by what they became when the workflow checked them.
-UPDATE run_payloads SET inputs = :inputs, headers = '{}'
+UPDATE run_payloads
+SET inputs = :inputs, headers = CASE WHEN headers = '{"inputs":"unchecked"}' THEN '{}' ELSE headers END
 WHERE run_id = :run_id
     AND EXISTS (SELECT 1 FROM runs WHERE run_id = :run_id AND lease_epoch = :lease_epoch AND status = 'running');
 
@@ -101,13 +104,17 @@ WHERE status = 'running' AND queue IS NOT NULL AND lease_owner = :owner
 ORDER BY lease_until LIMIT :limit {skip_locked};
 
 -- name: has_completed_step -> one
-SELECT 1 FROM steps WHERE run_id = :run_id AND lease_epoch = :lease_epoch AND status = 'completed' LIMIT 1;
+-- A checkpoint that a claim by hand saved counts as one.
+SELECT 1 FROM steps WHERE run_id = :run_id AND lease_epoch = :lease_epoch AND status = 'completed'
+UNION ALL
+SELECT 1 FROM checkpoints WHERE run_id = :run_id AND label = '' AND lease_epoch = :lease_epoch LIMIT 1;
 
 -- name: rescue_run
 -- Back to its queue; no attempt is used up. The epoch stays: the next claim raises it, and until then the
 -- state alone refuses the former holder's writes.
 UPDATE runs
-SET status = 'pending', available_at = NULL, lease_owner = NULL, lease_until = NULL, rescues = :rescues
+SET status = 'pending', available_at = NULL, lease_owner = NULL, lease_until = NULL, rescues = :rescues,
+    generation = generation + 1
 WHERE run_id = :run_id AND lease_epoch = :expected_epoch AND status = 'running' AND lease_until = :expected_until;
 
 -- name: give_up_run

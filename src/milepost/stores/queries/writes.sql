@@ -27,8 +27,9 @@ WHERE TRUE
 ON CONFLICT (run_id) DO NOTHING;
 
 -- name: insert_attempt (AttemptRow)
-INSERT INTO attempts (run_id, lease_epoch, attempt, owner, status, started_at)
-SELECT :run_id, :lease_epoch, :attempt, :owner, 'running', :now
+INSERT INTO attempts (run_id, lease_epoch, attempt, owner, status, started_at, generation)
+SELECT :run_id, :lease_epoch, :attempt, :owner, 'running', :now,
+    (SELECT runs.generation FROM runs WHERE runs.run_id = :run_id)
 WHERE TRUE
 ON CONFLICT (run_id, lease_epoch) DO NOTHING;
 

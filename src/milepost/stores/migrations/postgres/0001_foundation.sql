@@ -42,8 +42,9 @@ CREATE TABLE runs (
     parent_step TEXT,
     pause_requested_at BIGINT,
     CHECK (parent_run_id IS NULL OR parent_run_id <> run_id),
-    CHECK ((status = 'running') = (lease_owner IS NOT NULL)),
-    CHECK ((status = 'running') = (lease_until IS NOT NULL)),
+    -- A workflow run without a definition is tracked by hand: it is running when somebody says so, and nobody leases it.
+    CHECK ((status = 'running') = (lease_owner IS NOT NULL) OR (kind = 'workflow' AND hash IS NULL)),
+    CHECK ((status = 'running') = (lease_until IS NOT NULL) OR (kind = 'workflow' AND hash IS NULL)),
     CHECK ((status IN ('completed', 'failed', 'cancelled')) = (finished_at IS NOT NULL))
 );
 

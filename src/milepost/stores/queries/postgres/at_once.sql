@@ -54,6 +54,7 @@ SELECT (SELECT COUNT(*) FROM done) + (SELECT COUNT(*) FROM ended);
 WITH candidate (id, was) AS MATERIALIZED (
     SELECT run_id, status FROM runs
     WHERE status = 'pending' AND available_at IS NULL AND queue = :queue
+        AND (start_by IS NULL OR start_by > :now OR started_at IS NOT NULL)
     ORDER BY priority, created_at, run_id LIMIT :limit {skip_locked}
 ), claimed AS (
     UPDATE runs
@@ -64,8 +65,8 @@ WITH candidate (id, was) AS MATERIALIZED (
         AND NOT EXISTS (SELECT 1 FROM queues WHERE name = :queue AND paused_at IS NOT NULL)
     RETURNING {run_columns}
 ), begun AS (
-    INSERT INTO attempts (run_id, lease_epoch, attempt, owner, status, started_at)
-    SELECT run_id, lease_epoch, attempt, lease_owner, 'running', :now FROM claimed
+    INSERT INTO attempts (run_id, lease_epoch, attempt, owner, status, started_at, generation)
+    SELECT run_id, lease_epoch, attempt, lease_owner, 'running', :now, generation FROM claimed
 )
 SELECT
     claimed.*, payload.inputs, payload.result, payload.error_traceback, payload.target, payload.tags,
