@@ -170,6 +170,19 @@ class Graph:
         self._element_texts: dict[int, str] | None = None
         self.sinks = tuple(node.index for node in nodes if not node.downstream)
 
+    @property
+    def replays(self) -> bool:
+        """Whether its execution takes every recorded value, by label, when a run goes on."""
+        return False
+
+    def begin(self, inputs: Mapping[str, Any], history: Any, run_id: str) -> Any:
+        """Return an execution of its own for a run, or None: the engine executes it as it stands."""
+        return None
+
+    def of_definition(self, stored: str) -> Graph | None:
+        """Return the graph of a definition that a run began with, or None where only this one can be executed."""
+        return None
+
     def __len__(self) -> int:
         """Return the number of nodes."""
         return len(self.nodes)

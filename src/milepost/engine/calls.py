@@ -40,6 +40,7 @@ class Failure:
 
     label: str
     error: BaseException
+    is_cancel: bool = False  # the run ends as cancelled
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from milepost.engine.calls import Call, Failure, MapMark, MapProgress
 from milepost.engine.elements import list_elements
@@ -35,6 +35,8 @@ class Execution:
         inputs: The run's inputs by name.
         history: What a restart reuses; None for a fresh run.
     """
+
+    dropped: ClassVar[list[Call]] = []  # waits that nobody needs any more: a fixed graph has none
 
     __slots__ = (
         "_delayed",

@@ -63,6 +63,8 @@ class History:
     tries: dict[str, tuple[int, int]] = field(default_factory=dict)
     undone: dict[str, int] = field(default_factory=dict)  # the last attempt of each label whose last one was undone
     keep_maps: bool = False
+    recorded: dict[str, Any] = field(default_factory=dict)  # every completed label's value, for graphs that replay
+    lost: dict[str, str] = field(default_factory=dict)  # labels that failed, for the same
 
 
 def plan_restart(graph: Graph, steps: Iterable[StepSummary]) -> RestartPlan:

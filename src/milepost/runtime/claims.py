@@ -9,7 +9,7 @@ from milepost.engine.policies import next_run_delay
 from milepost.errors import MilepostError
 from milepost.graph import Graph
 from milepost.ledger import Ledger
-from milepost.runtime.lifecycle import continue_session, note_code
+from milepost.runtime.lifecycle import as_begun, continue_session, note_code
 from milepost.runtime.session import RunSession
 from milepost.runtime.steps import classes_of
 from milepost.states import RunStatus
@@ -32,7 +32,7 @@ def claimed_session(ledger: Ledger, claimed: ClaimedTask, graph: Graph) -> RunSe
     """
     run = claimed.run
     if run.hash != graph.fingerprint:
-        _meet(ledger, claimed, graph)
+        graph = _meet(ledger, claimed, graph)
     policies = json.loads(claimed.payload.policies)
 
     def retry(error: BaseException) -> float | None:
@@ -54,8 +54,12 @@ def claimed_session(ledger: Ledger, claimed: ClaimedTask, graph: Graph) -> RunSe
         raise
 
 
-def _meet(ledger: Ledger, claimed: ClaimedTask, graph: Graph) -> None:
+def _meet(ledger: Ledger, claimed: ClaimedTask, graph: Graph) -> Graph:
     run = claimed.run
+    if run.lease_epoch > 1:  # it may have begun with a wait, which leaves no row until it ends
+        graph = as_begun(ledger, run, graph)
+        if run.hash == graph.fingerprint:
+            return graph
     if ledger.store.max_seq(run.run_id) == 0:
         ledger.store.adopt_definition(
             run.run_id,
@@ -65,5 +69,6 @@ def _meet(ledger: Ledger, claimed: ClaimedTask, graph: Graph) -> None:
             document=graph.definition,
             now=ledger.clock.now(),
         )
-        return
+        return graph
     note_code(ledger, run, graph)
+    return graph

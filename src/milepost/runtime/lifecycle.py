@@ -149,6 +149,7 @@ def resume_session(
     """
     run = ledger.require_run(run_id)
     _check_resumable(ledger, run, is_inherited=is_inherited)
+    graph = as_begun(ledger, run, graph)
     changes, recoded = _changes_of(ledger, run, graph)
     if changes and not allow_changes:
         raise GraphChanged(run_id, changes)
@@ -200,6 +201,15 @@ def claim(ledger: Ledger, run: Run, attempt: int, target: str | None = None) -> 
         target=target,
         reason=_DIED,
     )
+
+
+def as_begun(ledger: Ledger, run: Run, graph: Graph) -> Graph:
+    """Return the graph that a run began with, where its stored definition is enough to make it again."""
+    if run.hash is None or run.hash == graph.fingerprint:
+        return graph
+    stored = ledger.store.get_definition(run.hash)
+    own = None if stored is None else graph.of_definition(stored)
+    return graph if own is None else own
 
 
 def _changes_of(ledger: Ledger, run: Run, graph: Graph) -> tuple[list[str], list[str]]:
@@ -301,6 +311,8 @@ def _load_history(ledger: Ledger, run_id: str, graph: Graph, rows: list[StepRow]
             replace(step, status=StepStatus.PENDING) if step.label in void or step.parent in whole else step
             for step in summaries
         ]
+    if graph.replays:
+        return _load_recorded(ledger, run_id, summaries)
     plan = plan_restart(graph, summaries)
     history = History(tries=plan.tries, undone=_undone(rows))
     known = classes_of(graph)  # the stored names of classes may lead nowhere: the file was renamed meanwhile
@@ -316,6 +328,17 @@ def _load_history(ledger: Ledger, run_id: str, graph: Graph, rows: list[StepRow]
     for index, kept in plan.elements.items():
         if index not in history.elements:
             history.elements[index] = dict.fromkeys(kept, NOT_LOADED)
+    return history
+
+
+def _load_recorded(ledger: Ledger, run_id: str, summaries: Iterable[StepSummary]) -> History:
+    history = History()
+    for step in summaries:
+        history.tries[step.label] = (step.last_attempt, step.failures)
+        if step.status == StepStatus.COMPLETED:
+            history.recorded[step.label] = ledger.get_output(run_id, step.label)
+        elif step.status == StepStatus.FAILED and step.failures:
+            history.lost[step.label] = f"step {step.label!r} failed in an earlier process"
     return history
 
 
@@ -384,7 +407,7 @@ def finish(session: RunSession) -> FinishedRun:
     at_hand = {graph.nodes[index].label: value for index, value in results.items()}
     labels = tuple(
         graph.nodes[index].label
-        for index in graph.sinks
+        for index in (results if graph.replays else graph.sinks)
         if index in results or session.progress.node(index).status == StepStatus.COMPLETED
     )
     outputs = Outputs(ledger, session.run_id, labels, at_hand, lambda: classes_of(graph))

@@ -129,7 +129,8 @@ class RunSession:
         self._undone = {} if history is None else history.undone
         if history is not None:
             self._show_history(history)
-        self.execution = Execution(graph, inputs, history)
+        own = graph.begin(inputs, history, run_id)
+        self.execution: Execution = Execution(graph, inputs, history) if own is None else own
 
     # --- a flight ----------------------------------------------------------------------------
 
@@ -247,6 +248,8 @@ class RunSession:
                     shown.retries += 1
                 if companion is not None:
                     flight.saves = companion.ended(flight, StepStatus(rows[-1].status), delay)
+        if execution.dropped:
+            self._drop_waits(execution.dropped)
         if companion is not None:
             return self._settle_with(companion, [save for flight in flights for save in flight.saves], rows, edges)
         if execution.marks:
@@ -262,6 +265,16 @@ class RunSession:
         if edges:  # they wait, so that the step's commit is a single row
             riding.add((), edges)
         return RunWrite(self.run_id, self.lease_epoch, ends=rows)
+
+    def _drop_waits(self, dropped: list[Call]) -> None:
+        """Let go of waits that the run goes on without: whatever resolves them later changes nothing."""
+        for call in dropped:
+            flight = self.waits.pop(call.label, None) or self._open.get(call.label)
+            self._open.pop(call.label, None)
+            if flight is not None:
+                flight.is_abandoned = True
+                self.progress.node(call.node.index).running -= 1
+        dropped.clear()
 
     def _settle_with(
         self, companion: Companion, saves: list[CheckpointWrite], rows: list[StepWrite], edges: list[EdgeWrite]
@@ -518,7 +531,9 @@ class RunSession:
         else:
             error_type, message, trace = describe_error(failure.error)
             delay = None if self._retry is None or self.stop_reason is not None else self._retry(failure.error)
-            if delay is None:
+            if failure.is_cancel:
+                self.end = RunEnd(RunStatus.CANCELLED, now, failure.label, error_type, message)
+            elif delay is None:
                 self.end = RunEnd(RunStatus.FAILED, now, failure.label, error_type, message, trace)
             else:
                 due = now + int(delay * 1e6)

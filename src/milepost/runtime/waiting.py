@@ -94,13 +94,13 @@ def _new_wait(session: RunSession, flight: Flight) -> NewWait:
     now = session.ledger.shared_now()
     scope = event = wake_at = None
     if node.wait == "sleep":
-        wake_at = _moment(asked["duration"], now, node.label)
+        wake_at = _moment(asked["duration"], now, flight.call.label)
     else:
         scope, event = asked.get("scope", DEFAULT_QUEUE), check_event(asked["event"])
         timeout = asked.get("timeout")
-        wake_at = None if timeout is None else _moment(timeout, now, node.label)
+        wake_at = None if timeout is None else _moment(timeout, now, flight.call.label)
     assert node.wait is not None
-    return NewWait(session.run_id, session.lease_epoch, node.label, node.wait, scope, event, wake_at)
+    return NewWait(session.run_id, session.lease_epoch, flight.call.label, node.wait, scope, event, wake_at)
 
 
 def _moment(duration: Any, now: int, label: str) -> int:
