@@ -17,12 +17,15 @@ import time
 from itertools import count
 from pathlib import Path
 
-from benchmarks.report import Row, at_most
+from benchmarks.floors import SQLiteFloor
+from benchmarks.report import Row, against_floor, at_most
 from milepost import Dag, DagRunner, Ledger
+from milepost.provenance import DagProvenance
 
 ORIGINAL = "lythonic==0.0.12"
 WRITTEN_DOWN = {"line": 200.0, "fan": 150.0, "line, no record": 3700.0}  # nodes/s
 REPEATS = 5
+PAIRS = 1000
 
 
 async def begin() -> int:
@@ -89,6 +92,18 @@ def replay_of_one(ledger: Ledger, dag: Dag, run_id: str, numbers: count[int]) ->
     return took * 1e3
 
 
+def commits_by_hand(provenance: DagProvenance, numbers: count[int]) -> float:
+    """Return commits per second of starts and completions, each of them one."""
+    run_id = f"by-hand-{next(numbers)}"
+    provenance.create_run(run_id, "bench", {})
+    started = time.perf_counter()
+    for place in range(PAIRS):
+        label = f"n{place}"
+        provenance.record_node_start(run_id, label, '{"n":{"step":"s"}}')
+        provenance.record_node_complete(run_id, label, "1")
+    return 2 * PAIRS / (time.perf_counter() - started)
+
+
 def measure(folder: Path) -> list[Row]:
     """Return the rows about Dags."""
     found = original(folder)
@@ -122,4 +137,15 @@ def measure(folder: Path) -> list[Row]:
                 "ms",
             )
         )
+        provenance, floor = DagProvenance(ledger), SQLiteFloor(folder)
+        rows.append(
+            against_floor(
+                "start + complete by hand through DagProvenance, SQLite FULL",
+                0.8,
+                lambda: commits_by_hand(provenance, numbers),
+                floor,
+                "commits/s",
+            )
+        )
+        floor.close()
     return rows

@@ -34,6 +34,7 @@ class SQLiteFloor:
         self._connection = sqlite3.connect(folder / "floor.db", isolation_level=None)
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")
+        self._connection.execute("DROP TABLE IF EXISTS floor")  # of another part in the same folder
         self._connection.execute(f"CREATE TABLE floor ({_COLUMNS}) WITHOUT ROWID")
 
     def __call__(self) -> float:

@@ -36,24 +36,21 @@ class ByHandVerbs(QueueVerbs):
         now: int,
     ) -> bool:
         """Record that a node has started, or was skipped: a new attempt."""
-        with self.transaction() as tx:
-            tx.lock(run_id)  # two starts of one node are two attempts
-            return (
-                tx.execute(
-                    "hand_begin_step",
-                    run_id=run_id,
-                    label=label,
-                    seq=seq,
-                    kind=kind,
-                    status=status,
-                    input=input_text,
-                    output=output,
-                    output_hash=output_hash,
-                    now=now,
-                    finished_at=None if output is None else now,
-                )
-                == 1
-            )
+        begun = self.execute_alone(
+            "hand_begin_step",
+            lock=run_id,  # two starts of one node are two attempts
+            run_id=run_id,
+            label=label,
+            seq=seq,
+            kind=kind,
+            status=status,
+            input=input_text,
+            output=output,
+            output_hash=output_hash,
+            now=now,
+            finished_at=None if output is None else now,
+        )
+        return begun == 1
 
     def hand_complete_step(
         self,
@@ -66,11 +63,17 @@ class ByHandVerbs(QueueVerbs):
         edges: tuple[tuple[str, str], ...] = (),
     ) -> bool:
         """Record that the last attempt of a node has completed, with edges in the same transaction."""
+        asked: dict[str, Any] = {
+            "run_id": run_id,
+            "label": label,
+            "output": output,
+            "output_hash": output_hash,
+            "now": now,
+        }
+        if not edges:
+            return self.execute_alone("hand_complete_step", **asked) == 1
         with self.transaction() as tx:
-            found = tx.execute(
-                "hand_complete_step", run_id=run_id, label=label, output=output, output_hash=output_hash, now=now
-            )
-            if not found:
+            if not tx.execute("hand_complete_step", **asked):
                 return False
             for upstream, downstream in edges:
                 tx.execute("hand_insert_edge", run_id=run_id, upstream=upstream, downstream=downstream, now=now)
@@ -80,11 +83,12 @@ class ByHandVerbs(QueueVerbs):
         self, run_id: str, label: str, error: str, now: int, *, run: tuple[RunStatus, str] | None = None
     ) -> bool:
         """Record that the last attempt of a node has failed; with ``run`` (status, owner), end its run as well."""
+        if run is None:
+            return self.execute_alone("hand_fail_step", run_id=run_id, label=label, error=error, now=now) == 1
         with self.transaction() as tx:
             if not tx.execute("hand_fail_step", run_id=run_id, label=label, error=error, now=now):
                 return False
-            if run is not None:
-                self._set_status(tx, run_id, run[0], is_end=True, owner=run[1], now=now)
+            self._set_status(tx, run_id, run[0], is_end=True, owner=run[1], now=now)
         return True
 
     def hand_insert_edge(self, run_id: str, upstream: str, downstream: str, now: int) -> bool:

@@ -114,6 +114,16 @@ class SQLiteStore(StoreVerbs):
                     raise self._told(error) from error
                 raise
 
+    def execute_alone(self, statement: str, /, *, lock: str | None = None, **parameters: Any) -> int:
+        """Run one statement as a transaction of its own, without BEGIN and COMMIT to pay for."""
+        if self.fault is None:
+            try:
+                with self._write_lock:
+                    return self._writer.execute(self._sql[statement], parameters).rowcount
+            except _REFUSALS:
+                pass  # out of the ordinary: the long way waits for a lock, or says what is wrong
+        return super().execute_alone(statement, lock=lock, **parameters)
+
     def _told(self, error: Exception) -> StoreError:
         if isinstance(error, sqlite3.Error):
             return translate(error, self.url)

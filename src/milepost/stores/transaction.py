@@ -79,6 +79,19 @@ class Transacting:
         """Run a named statement outside any transaction and return its rows."""
         raise NotImplementedError(statement)
 
+    def execute_alone(self, statement: str, /, *, lock: str | None = None, **parameters: Any) -> int:
+        """Run one statement as a transaction of its own; return how many rows it changed.
+
+        Args:
+            statement: Its name.
+            lock: Held meanwhile, where writers do not exclude each other anyway.
+            parameters: What it is bound to.
+        """
+        with self.transaction() as tx:
+            if lock is not None:
+                tx.lock(lock)
+            return tx.execute(statement, **parameters)
+
     def patiently(self, action: Callable[[], T]) -> T:
         """Perform work that may be repeated, again while the database is out of reach."""
         return action()
