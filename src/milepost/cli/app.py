@@ -33,6 +33,7 @@ from milepost.cli.submit import submit
 from milepost.cli.why import why
 from milepost.cli.worker import worker
 from milepost.cli.workers import workers
+from milepost.cli.workflow import workflow
 
 __all__ = ["app", "main"]
 
@@ -111,6 +112,7 @@ for _command in _COMMANDS:
     app.command()(_command)
 app.add_typer(queues, name="queues")
 app.add_typer(schedules, name="schedule")
+app.add_typer(workflow, name="workflow")
 
 
 def main() -> None:

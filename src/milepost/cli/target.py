@@ -1,6 +1,7 @@
 """From a target such as ``pkg.mod:dag`` or ``file.py:dag`` to the Dag itself.
 
-A target may also name a function without required parameters that returns a Dag.
+A target may also name a function without required parameters that returns a Dag, a ``Workflow`` of the DSL, or
+a workflow file: ``flow.yaml``, and ``flow.yaml:etl,billing`` where its functions are in these modules.
 
 A file is imported as its module would be: under its dotted name where it lies in a package (folders with
 an ``__init__.py``), else under its own name, with the folder it is found from first on ``sys.path``, as
@@ -21,27 +22,30 @@ from dataclasses import dataclass
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 import milepost
 from milepost.dag import Dag
 from milepost.errors import ConfigurationError, TargetNotFound, did_you_mean
 from milepost.values import alias_main
 
-__all__ = ["Target", "import_target", "is_target", "load_target", "load_targets"]
+__all__ = ["WORKFLOW_FILES", "Target", "import_modules", "import_target", "is_target", "load_target", "load_targets"]
+
+
+WORKFLOW_FILES: Final = (".yaml", ".yml", ".json")
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A Dag, and the text that leads to it from anywhere on this machine."""
+    """A Dag, or what a workflow is to workers, and the text that leads to it from anywhere on this machine."""
 
-    dag: Dag
+    dag: Any
     text: str
 
 
 def is_target(text: str) -> bool:
     """Return whether a text can only be meant as a target: it names a file, or a module and a variable."""
-    return ":" in text or text.endswith(".py") or os.sep in text
+    return ":" in text or text.endswith((".py", *WORKFLOW_FILES)) or os.sep in text
 
 
 def load_target(text: str) -> Target:
@@ -75,11 +79,45 @@ def load_targets(text: str) -> list[Target]:
 
 
 def _load(text: str, find: Callable[[ModuleType, str, str], list[tuple[Dag, str]]]) -> list[Target]:
+    place, _, modules = text.partition(":")
+    if place.endswith(WORKFLOW_FILES):
+        return [_load_workflow(place, [name for name in modules.split(",") if name])]
     # What the user's module prints must not get between the lines, or into the JSON, on stdout.
     with contextlib.redirect_stdout(sys.stderr):
         module, name, place, lasting = import_target(text)
         found = find(module, name, place)
     return [Target(dag, f"{lasting}:{key}") for dag, key in found]
+
+
+def _load_workflow(place: str, modules: list[str]) -> Target:
+    """Load a workflow file; the modules that are allowed are looked for beside it, too."""
+    from milepost.dsl.files import load_workflow  # only workflow files need it
+    from milepost.dsl.running import RunnableWorkflow
+
+    path = Path(place).absolute()
+    workflow = load_workflow(place)
+    import_modules(place, modules)
+    lasting = f"{path}:{','.join(modules)}" if modules else str(path)
+    return Target(RunnableWorkflow(workflow, lasting), lasting)
+
+
+def import_modules(place: str, modules: list[str]) -> None:
+    """Allow and import the modules that a workflow file calls functions of, so that they are registered.
+
+    Raises:
+        ConfigurationError: One cannot be imported.
+    """
+    from milepost.dsl import allow_module
+
+    _put_on_path(Path.cwd())
+    _put_on_path(Path(place).absolute().parent)
+    allow_module(*modules)
+    with contextlib.redirect_stdout(sys.stderr):
+        for name in modules:
+            try:
+                importlib.import_module(name)
+            except (Exception, SystemExit) as error:
+                raise _broken(name, error) from error
 
 
 def import_target(text: str) -> tuple[ModuleType, str, str, str]:
@@ -221,7 +259,20 @@ def _near(file: str) -> str:
 
 
 def _dags_of(module: ModuleType) -> dict[str, Dag]:
-    return {key: value for key, value in vars(module).items() if isinstance(value, Dag)}
+    found = {key: value for key, value in vars(module).items() if isinstance(value, Dag)}
+    if "milepost.dsl" in sys.modules:
+        from milepost.dsl import Workflow
+
+        for key, value in vars(module).items():
+            if isinstance(value, Workflow):
+                found[key] = _runnable(value)
+    return found
+
+
+def _runnable(workflow: Any) -> Any:
+    from milepost.dsl.running import RunnableWorkflow  # only where there is a workflow
+
+    return RunnableWorkflow(workflow)
 
 
 def _find_dag(module: ModuleType, name: str, place: str) -> tuple[Dag, str]:
@@ -245,6 +296,8 @@ def _find_dag(module: ModuleType, name: str, place: str) -> tuple[Dag, str]:
             raise TargetNotFound(f"{place!r} has no {name!r}.{did_you_mean(name, dags) or known}")
     if isinstance(value, Dag):
         return value, name
+    if name in dags:
+        return dags[name], name
     near = f" Its Dags: {_listed(place, dags)}." if dags else " Make one: dag = Dag(...)."
     if not inspect.isroutine(value):
         raise ConfigurationError(f"{name!r} in {place!r} is of type {type(value).__name__}, not a Dag.{near}")

@@ -12,10 +12,10 @@ from milepost.dsl.plain import Plain, plain
 from milepost.dsl.policies import Part
 from milepost.errors import ConfigurationError, InputError, did_you_mean
 
-__all__ = ["InputField", "check_inputs", "input_field"]
+__all__ = ["PYTHON_TYPES", "InputField", "check_inputs", "input_field"]
 
 TypeName = Literal["any", "string", "integer", "number", "boolean", "list", "object", "datetime"]
-_TYPES: Final[dict[str, Any]] = {
+PYTHON_TYPES: Final[dict[str, Any]] = {
     "any": Any,
     "string": str,
     "integer": int,
@@ -97,7 +97,7 @@ def check_inputs(workflow: str, declared: Mapping[str, InputField], given: Mappi
                 values[name] = None
             continue
         try:
-            adapter = TypeAdapter(_TYPES[field.type], config=ConfigDict(coerce_numbers_to_str=False))
+            adapter = TypeAdapter(PYTHON_TYPES[field.type], config=ConfigDict(coerce_numbers_to_str=False))
             values[name] = adapter.validate_python(given[name])
         except ValidationError:
             complaints.append(f"input {name!r} must be a {field.type}, not {given[name]!r}")

@@ -21,7 +21,7 @@ from milepost.dsl.operators import (
     WhileOperator,
 )
 
-__all__ = ["Block", "Route", "block_of", "inner_blocks", "inner_ids"]
+__all__ = ["Block", "Route", "block_of", "functions_of", "inner_blocks", "inner_ids"]
 
 _TOLERANT = (TriggerRule.ALL_DONE, TriggerRule.ONE_SUCCESS, TriggerRule.ONE_DONE)
 
@@ -223,3 +223,16 @@ def _reaches(start: str, goal: str, needs: Mapping[str, list[str]]) -> bool:
                 seen.add(other)
                 todo.append(other)
     return False
+
+
+def functions_of(nodes: Mapping[str, BaseOperator]) -> list[str]:
+    """Return the names of the functions that nodes call, at every depth."""
+    found: list[str] = []
+    for node in nodes.values():
+        for key in ("function", "generator", "verifier"):
+            name = getattr(node, key, None)
+            if name is not None:
+                found.append(name)
+        for _, inner in inner_blocks(node):
+            found += functions_of(inner)
+    return list(dict.fromkeys(found))

@@ -110,7 +110,7 @@ class _Environment(SandboxedEnvironment):
     def getattr(self, obj: Any, attribute: str) -> Any:
         """Return a field: of a mapping its item, of anything else data that is no method."""
         if isinstance(obj, jinja2.Undefined):
-            return getattr(obj, attribute)
+            str(obj)  # raises, and says which name
         if isinstance(obj, Mapping):
             return obj[attribute] if attribute in obj else self.undefined(obj=obj, name=attribute)
         if attribute.startswith("_") or not self.is_safe_attribute(obj, attribute, None):
