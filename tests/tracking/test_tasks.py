@@ -536,17 +536,47 @@ def test_a_status_has_every_promised_key(client: Client) -> None:
     task_id, run_id, _ = client.spawn_task(task_name="job")
     run = client.get_run_status(run_id=run_id)
     assert run is not None
-    assert (
-        list(run)
-        == ["run_id", "task_id", "attempt", "state", "claimed_by", "claim_expires_at", "available_at", "wake_event", "event_payload", "started_at", "completed_at", "failed_at", "result", "failure_reason", "created_at", "last_heartbeat", "tenant_id"]
-    )
+    assert list(run) == [
+        "run_id",
+        "task_id",
+        "attempt",
+        "state",
+        "claimed_by",
+        "claim_expires_at",
+        "available_at",
+        "wake_event",
+        "event_payload",
+        "started_at",
+        "completed_at",
+        "failed_at",
+        "result",
+        "failure_reason",
+        "created_at",
+        "last_heartbeat",
+        "tenant_id",
+    ]
     assert (run["state"], run["attempt"], run["claimed_by"]) == ("pending", 1, None)
     task = client.get_task_status(task_id=task_id)
     assert task is not None
-    assert (
-        list(task)
-        == ["task_id", "task_name", "params", "headers", "retry_strategy", "max_attempts", "cancellation", "enqueue_at", "first_started_at", "state", "attempts", "last_attempt_run", "completed_payload", "cancelled_at", "idempotency_key", "workflow_run_id", "tenant_id"]
-    )
+    assert list(task) == [
+        "task_id",
+        "task_name",
+        "params",
+        "headers",
+        "retry_strategy",
+        "max_attempts",
+        "cancellation",
+        "enqueue_at",
+        "first_started_at",
+        "state",
+        "attempts",
+        "last_attempt_run",
+        "completed_payload",
+        "cancelled_at",
+        "idempotency_key",
+        "workflow_run_id",
+        "tenant_id",
+    ]
     assert task["last_attempt_run"] == run_id
 
 
