@@ -79,6 +79,7 @@ class Node:
     pure: bool = False
     wait: str | None = None  # "sleep" or "event": nothing runs, the run waits
     branches: Mapping[str, Graph] | None = None
+    flatten: bool = False  # of a map: its output is one list of what the elements' lists hold
     tolerate: float = 0  # of a map, how many elements may fail: a number, or below 1 a part of all
     undoes: str | None = None  # the label of the completed step that this one undoes
     index: int = -1

@@ -335,3 +335,36 @@ def test_a_later_step_must_expect_what_may_be_missing() -> None:
 def test_a_tolerance_that_cannot_be_is_refused(tolerate: Any) -> None:
     with pytest.raises(ConfigurationError, match="tolerate must be a"):
         Dag("d").map(picky(set(), []), [1], tolerate=tolerate)
+
+
+# --- one list of many -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("over", [[1, 3, 0, 2], {"a": 1, "b": 3, "c": 0, "d": 2}])
+def test_lists_are_joined_on_request_and_only_then(way: Any, over: Any) -> None:
+    def some(n: int) -> list[int]:
+        return [n] * n
+
+    ledger = Ledger.open(":memory:")
+    dag = Dag("flat")
+    flat = dag.map(some, over, label="flat", flatten=True)
+    dag.node(sum, label="sum", iterable=flat, start=0)
+    dag.map(some, over, label="nested")
+    run = way.run(dag, ledger=ledger)
+    assert run.output("sum") == 14
+    assert ledger.get_output(run.run_id, "flat") == [1, 3, 3, 3, 2, 2]
+    assert len(run.output("nested")) == 4
+    again = dag.replay(run.run_id, ["sum"], ledger=ledger)
+    assert again.output("sum") == 14
+
+
+def test_a_joined_list_without_what_failed_and_of_what_is_no_list(way: Any) -> None:
+    def some(n: int) -> Any:
+        if n == 2:
+            raise ValueError("no")
+        return [n, n] if n == 1 else n
+
+    ledger = Ledger.open(":memory:")
+    dag = Dag("flat")
+    dag.map(some, [1, 2, 3], flatten=True, tolerate=1, label="flat")
+    assert way.run(dag, ledger=ledger).result() == [1, 1, 3]

@@ -31,6 +31,7 @@ class NodeSpec:
     is_map: bool
     concurrency: int | None
     tolerate: float
+    flatten: bool
     after: list[int]
     edges: list[int] = field(default_factory=list)  # added with >>
     outputs: tuple[Any, ...] = ()  # annotations of what its output may be; settled by build(), upstream first
@@ -143,6 +144,9 @@ def _outputs(spec: NodeSpec) -> tuple[Any, ...]:
         return (spec.step.returns,)
     over = spec.over.outputs if isinstance(spec.over, NodeSpec) else (_annotation_of(spec.over),)
     returned = spec.step.returns
+    if spec.flatten:
+        inner: Any = element_of(returned) if typing.get_origin(returned) is list else Any
+        return (list[inner],)
     if spec.tolerate and returned is not MISSING and returned is not Any:
         returned = returned | None if hasattr(returned, "__or__") else Optional[returned]  # noqa: UP045 - a text, say
     found = [output for annotation in over for output in map_outputs(annotation, returned)]
@@ -208,6 +212,7 @@ def _node(spec: NodeSpec, specs: Sequence[NodeSpec], inputs: dict[str, InputSpec
         over=over,
         concurrency=spec.concurrency,
         tolerate=spec.tolerate,
+        flatten=spec.flatten,
         after=tuple(after),
         retry=step.retry,
         transient=step.transient,

@@ -101,6 +101,7 @@ class Writing:
         *,
         concurrency: int | None = None,
         tolerate: float = 0,
+        flatten: bool = False,
         label: str | None = None,
         after: NodeRef | Iterable[NodeRef] = (),
         bind: Mapping[str, Any] | None = None,
@@ -118,6 +119,8 @@ class Writing:
             concurrency: How many elements may run at once; the run's own limit if left out.
             tolerate: How many elements may fail without failing the map: a number, or below 1 a part of all. In the
                 output, None stands for what they would have made.
+            flatten: Make one list of what the elements return: lists are joined, None adds nothing, anything else is
+                one item. Without it there is one result for each element.
             label: The map's label; the step's name if left out.
             after: Nodes that must complete first and hand nothing over.
             bind: Bindings by name, for parameters with the name of an argument here.
@@ -146,6 +149,7 @@ class Writing:
             is_map=True,
             concurrency=concurrency,
             tolerate=tolerate,
+            flatten=flatten,
         )
 
     def switch(
@@ -277,6 +281,7 @@ class Writing:
         is_map: bool = False,
         concurrency: int | None = None,
         tolerate: float = 0,
+        flatten: bool = False,
     ) -> NodeRef:
         step = self._step(fn)
         label = step.name if label is None else label
@@ -306,6 +311,7 @@ class Writing:
             is_map=is_map,
             concurrency=concurrency,
             tolerate=tolerate,
+            flatten=flatten,
             after=[ref.spec.index for ref in order],
         )
         self._specs.append(spec)

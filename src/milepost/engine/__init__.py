@@ -5,7 +5,7 @@ Nothing here reads a clock, draws a number, touches a file or starts a thread: t
 """
 
 from milepost.engine.calls import Call, Failure, MapMark
-from milepost.engine.elements import list_elements
+from milepost.engine.elements import flatten, list_elements
 from milepost.engine.execution import Execution
 from milepost.engine.replay import PlannedStep, Recorded, ReplayPlan, find_changes, plan_replay
 from milepost.engine.restart import History, RestartPlan, StepSummary, plan_restart
@@ -26,6 +26,7 @@ __all__ = [
     "StepSummary",
     "Undoable",
     "find_changes",
+    "flatten",
     "list_elements",
     "next_delay",
     "plan_replay",

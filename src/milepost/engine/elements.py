@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from milepost.errors import ConfigurationError, ValueNotStorable
 from milepost.values import encode
 
-__all__ = ["list_elements"]
+__all__ = ["flatten", "list_elements"]
 
 
 def list_elements(label: str, over: Any) -> tuple[Sequence[Any], list[Any] | None]:
@@ -45,3 +45,19 @@ def _check_keys(label: str, keys: list[Any]) -> None:
                 "same label. Give them keys that differ in text."
             )
         seen.add(name)
+
+
+def flatten(outputs: Iterable[Any]) -> list[Any]:
+    """Return as one list what lists hold; None adds nothing, and anything else is a list of itself.
+
+    Example:
+        >>> flatten([[1, 2], [], None, 3, [[4]]])
+        [1, 2, 3, [4]]
+    """
+    flat: list[Any] = []
+    for output in outputs:
+        if isinstance(output, list):
+            flat += output
+        elif output is not None:
+            flat.append(output)
+    return flat

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Final
 
 from milepost.engine.calls import Call, Failure, MapMark, MapProgress
-from milepost.engine.elements import list_elements
+from milepost.engine.elements import flatten, list_elements
 from milepost.engine.restart import NOT_LOADED, History
 from milepost.engine.retry import next_delay
 from milepost.graph import Graph, Node, Source
@@ -346,6 +346,8 @@ class Execution:
 
     def _end_map(self, map_: MapProgress) -> Any:
         self.marks.append(MapMark(map_.node, map_.attempt, "complete", map_.total, keys=map_.keys))
+        if map_.outputs is not None and map_.node.flatten:
+            return flatten(map_.outputs)
         if map_.outputs is not None and map_.keys is not None:
             return dict(zip(map_.keys, map_.outputs, strict=True))
         return map_.outputs

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from milepost.clock import Clock, SystemClock, to_micros
+from milepost.engine import flatten
 from milepost.errors import (
     ConfigurationError,
     LedgerReadOnly,
@@ -336,6 +337,11 @@ class Ledger(Sharing, Scheduling):
                 raise _not_kept(element)
             outputs[element] = None if text is None else decode(text, known)
         shape = None if keys is None else decode(keys, known)
+        if isinstance(shape, dict):  # one list of what the elements' lists hold
+            names = shape["flat"]
+            return flatten(
+                outputs.get(f"{label}[{name!r}]") for name in (range(names) if isinstance(names, int) else names)
+            )
         if isinstance(shape, int):  # some elements may have failed: None stands for what they would have made
             return [outputs.get(f"{label}[{index}]") for index in range(shape)]
         if shape is not None:  # a map over a dict keeps its keys, in their order

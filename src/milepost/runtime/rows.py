@@ -113,6 +113,8 @@ class Rows:
 
     def _shape_text(self, mark: MapMark) -> str | None:
         """Return what tells the elements' places where their rows alone do not: the keys of a dict, or how many."""
+        if mark.node.flatten:
+            return encode({"flat": mark.total if mark.keys is None else mark.keys})
         if mark.keys is not None:
             return encode(mark.keys)
         return encode(mark.total) if mark.node.tolerate else None
