@@ -71,7 +71,7 @@ def test_unknown_nodes_and_runs_are_told_with_what_was_meant(place: Any) -> None
     place.finish("run", "job.py:dag", "--run-id", "one")
     told = place.finish("replay", "one", "--node", "totel")
     assert told.returncode == 2
-    assert "Run one has no step 'totel' Did you mean 'total'?" in told.stderr
+    assert "Run one has no step 'totel'. Did you mean 'total'?" in told.stderr
     assert place.finish("replay", "onee").returncode == 3
     assert place.finish("replay", "one", "--json").returncode == 2
 

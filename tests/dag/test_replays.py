@@ -116,7 +116,7 @@ def test_unknown_labels_are_refused_before_any_row_is_written(ledger: Ledger) ->
     line = Line()
     line.dag.node(len, label="total", obj="abc")
     run = line.dag.run(ledger=ledger)
-    with pytest.raises(ConfigurationError, match=r"has no step 'totl' Did you mean 'total'\?"):
+    with pytest.raises(ConfigurationError, match=r"has no step 'totl'\. Did you mean 'total'\?"):
         line.dag.replay(run.run_id, ["totl"], ledger=ledger)
     with pytest.raises(ValueError, match="no step"):
         line.dag.replay(run.run_id, ["a[3]"], ledger=ledger)

@@ -165,9 +165,9 @@ def _check_labels(
             unknown.append(label)
     if unknown:
         known = {*graph.labels, *of_label}
-        told = ", ".join(f"{label!r}{did_you_mean(label, known)}" for label in unknown)
+        near = did_you_mean(unknown[0], known) if len(unknown) == 1 else ""
         raise ConfigurationError(
-            f"Run {run_id} has no step {told if told.endswith('?') else told + '.'} "
+            f"Run {run_id} has no step {', '.join(map(repr, unknown))}.{near} "
             f"Name steps of the graph {graph.name!r}, or elements of its maps."
         )
     return dropped
