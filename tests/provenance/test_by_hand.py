@@ -415,6 +415,44 @@ def test_two_starts_of_one_node_at_once_are_two_attempts(place: str) -> None:
         assert [one["attempt"] for one in provenance.get_attempts("r1", "a")] == list(range(1, 17))
 
 
+def test_subscribers_are_told_of_every_start_and_end_and_cannot_break_a_run(
+    provenance: DagProvenance, run: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[tuple[str | None, str, str | None]] = []
+    provenance.subscribe(lambda event: 1 // 0)  # type: ignore[arg-type, return-value]
+    stop = provenance.subscribe(lambda event: told.append((event.node_label, event.status, event.error)))
+    provenance.record_node_start(run, "a", "{}")
+    provenance.record_node_failed(run, "a", "no")
+    provenance.record_node_skipped(run, "b", "1")
+    with pytest.raises(NodeNotFound):
+        provenance.record_node_complete(run, "c", "1")
+    provenance.finish_run(run, "failed")
+    assert told == [("a", "running", None), ("a", "failed", "no"), ("b", "skipped", None), (None, "failed", None)]
+    assert "ZeroDivisionError" in caplog.text
+    stop()
+    provenance.update_run_status(run, "running")
+    assert len(told) == 4
+
+
+def test_payloads_are_redacted_before_they_are_stored_and_never_logged(
+    place: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def hide(label: str | None, text: str) -> str:
+        return text.replace("hunter2", "***")
+
+    with caplog.at_level("DEBUG"), DagProvenance(place, redact=hide) as provenance:
+        provenance.create_run("r1", "etl", {"a": {"password": "hunter2"}})
+        provenance.record_node_start("r1", "a", '{"password": "hunter2"}')
+        provenance.record_node_complete("r1", "a", '"hunter2!"')
+        provenance.record_node_skipped("r1", "b", '"hunter2"')
+        stored = json.dumps([provenance.get_run("r1"), provenance.get_node_executions("r1")])
+    assert "hunter2" not in stored
+    assert stored.count("***") == 4
+    assert "hunter2" not in caplog.text
+    with DagProvenance(place, redact=lambda label, text: "{") as broken, pytest.raises(ConfigurationError):
+        broken.record_node_start("r1", "c", "{}")
+
+
 # --- runs of the engine ---------------------------------------------------------------------------
 
 

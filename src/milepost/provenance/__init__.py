@@ -6,7 +6,7 @@ from milepost.provenance.lineage import Lineage, Link, Use, invalidate, lineage
 from milepost.provenance.models import DagRun, EdgeTraversal, IoPayload, NodeExecution
 from milepost.provenance.null import NullProvenance
 from milepost.provenance.protocol import Provenance
-from milepost.provenance.recorder import DagProvenance, NodeNotFound
+from milepost.provenance.recorder import DagProvenance, NodeEvent, NodeNotFound
 
 __all__ = [
     "SCHEDULER",
@@ -17,6 +17,7 @@ __all__ = [
     "IoPayload",
     "Lineage",
     "Link",
+    "NodeEvent",
     "NodeExecution",
     "NodeNotFound",
     "NullProvenance",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, Self
@@ -30,7 +32,9 @@ from milepost.store import Execution, HandRun, NewRun
 from milepost.stores.original import adopt_original, import_original
 from milepost.values import content_hash, encode
 
-__all__ = ["DagProvenance", "NodeNotFound"]
+__all__ = ["DagProvenance", "NodeEvent", "NodeNotFound"]
+
+_LOGGER: Final = logging.getLogger("milepost.provenance")
 
 _FOR_EVER: Final = 2**62
 _STATUS: Final = {
@@ -44,6 +48,16 @@ _WORD: Final = {status.value: word for word, status in _STATUS.items()}
 _MADE: Final = (StepStatus.COMPLETED.value, StepStatus.SKIPPED.value)
 _OPEN: Final = (StepStatus.PENDING.value, StepStatus.RUNNING.value, StepStatus.FAILED.value, "cancelled")
 _COMPOSITE: Final = ("map", "subrun", "switch", "composite")
+
+
+@dataclass(frozen=True, slots=True)
+class NodeEvent:
+    """What a subscriber is told: what a node, or where the label is None the run, has become."""
+
+    run_id: str
+    node_label: str | None
+    status: str
+    error: str | None = None
 
 
 class NodeNotFound(RunNotFound):
@@ -67,6 +81,8 @@ class DagProvenance:
         db_path: A path, a ledger's URL or an open ledger. A file in the table layout of the library that this face
             comes from is taken over when it is opened; its own tables are kept.
         durability: ``"power"`` or ``"process"``, where the ledger is opened here.
+        redact: Given the label of a node (None for a run) and the JSON text of an input or output that is recorded by
+            hand; returns the JSON text that is stored instead. Payloads are never logged.
 
     Attributes:
         ledger: The ledger.
@@ -84,8 +100,16 @@ class DagProvenance:
         completed [0, 1, 2]
     """
 
-    def __init__(self, db_path: str | os.PathLike[str] | Ledger, *, durability: str = "power") -> None:
+    def __init__(
+        self,
+        db_path: str | os.PathLike[str] | Ledger,
+        *,
+        durability: str = "power",
+        redact: Callable[[str | None, str], str] | None = None,
+    ) -> None:
         """Open the ledger, and take over what an older file has."""
+        self._redact = redact
+        self._subscribers: list[Callable[[NodeEvent], None]] = []
         self._is_own = not isinstance(db_path, Ledger)
         if isinstance(db_path, Ledger):
             self.ledger = db_path
@@ -156,7 +180,7 @@ class DagProvenance:
                 kind=MANUAL,
                 definition_hash=graph.fingerprint,
                 definition=graph.definition,
-                inputs=encode(source_inputs),
+                inputs=self._kept(None, encode(source_inputs)),
                 owner=current_owner(),
                 now=now,
                 lease_until=_FOR_EVER,
@@ -198,6 +222,47 @@ class DagProvenance:
             run_id, found, is_end=is_end, owner=current_owner(), now=self._now(), result=result
         ):
             raise self._refused(run_id)
+        self._tell(run_id, None, status)
+
+    # --- telling -----------------------------------------------------------------------------
+
+    def subscribe(self, callback: Callable[[NodeEvent], None]) -> Callable[[], None]:
+        """Call back after each start and end that is recorded here; return what ends that.
+
+        It is called in the thread that recorded, once the write is durable. What it raises is logged, and changes
+        nothing for the run.
+
+        Example:
+            >>> with DagProvenance(":memory:") as provenance:
+            ...     stop = provenance.subscribe(lambda event: print(event.node_label, event.status))
+            ...     provenance.create_run("r1", "etl", {})
+            ...     provenance.record_node_start("r1", "load", "{}")
+            ...     stop()
+            ...     provenance.record_node_complete("r1", "load", "1")
+            load running
+        """
+        self._subscribers.append(callback)
+
+        def stop() -> None:
+            if callback in self._subscribers:
+                self._subscribers.remove(callback)
+
+        return stop
+
+    def _tell(self, run_id: str, label: str | None, status: str, error: str | None = None) -> None:
+        for callback in list(self._subscribers):
+            try:
+                callback(NodeEvent(run_id, label, status, error))
+            except Exception:
+                _LOGGER.exception("A subscriber of %s failed.", self.ledger.url)
+
+    def _kept(self, label: str | None, text: str) -> str:
+        """Return what is stored of a payload."""
+        if self._redact is None:
+            return text
+        kept = self._redact(label, text)
+        _check_json(kept, "what redact returned")
+        return kept
 
     # --- nodes -------------------------------------------------------------------------------
 
@@ -220,6 +285,7 @@ class DagProvenance:
         """
         if input_json is not None:
             _check_json(input_json, "input_json")
+            input_json = self._kept(node_label, input_json)
         kind = node_type or ("source" if is_source else "sink" if is_sink else "step")
         self._begin(run_id, node_label, kind, StepStatus.RUNNING, input_json, None)
 
@@ -232,7 +298,7 @@ class DagProvenance:
             RunBusy: The engine executes the run.
         """
         _check_json(output_json, "output_json")
-        self._begin(run_id, node_label, "step", StepStatus.SKIPPED, None, output_json)
+        self._begin(run_id, node_label, "step", StepStatus.SKIPPED, None, self._kept(node_label, output_json))
 
     def _begin(
         self, run_id: str, label: str, kind: str, status: StepStatus, input_text: str | None, output: str | None
@@ -254,6 +320,7 @@ class DagProvenance:
             now=now,
         ):
             raise self._refused(run_id)
+        self._tell(run_id, label, status.value)
 
     def record_node_complete(self, run_id: str, node_label: str, output_json: str) -> None:
         """Record what the last attempt of a node has made.
@@ -270,9 +337,11 @@ class DagProvenance:
     ) -> None:
         """Do what :meth:`record_node_complete` does, with edges in the same transaction."""
         _check_json(output_json, "output_json")
+        output_json = self._kept(node_label, output_json)
         hash_ = content_hash(output_json)
         if not self._store.hand_complete_step(run_id, node_label, output_json, hash_, self._now(), edges=tuple(edges)):
             raise self._refused(run_id, node_label)
+        self._tell(run_id, node_label, StepStatus.COMPLETED.value)
 
     def record_node_failed(self, run_id: str, node_label: str, error: str) -> None:
         """Record that the last attempt of a node has failed; what it made before stays, and no longer counts.
@@ -283,12 +352,15 @@ class DagProvenance:
         """
         if not self._store.hand_fail_step(run_id, node_label, error, self._now()):
             raise self._refused(run_id, node_label)
+        self._tell(run_id, node_label, StepStatus.FAILED.value, error)
 
     def fail_node_and_finish_run(self, run_id: str, node_label: str, error: str) -> None:
         """Do what :meth:`record_node_failed` does, and end the run as failed in the same transaction."""
         run = (RunStatus.FAILED, current_owner())
         if not self._store.hand_fail_step(run_id, node_label, error, self._now(), run=run):
             raise self._refused(run_id, node_label)
+        self._tell(run_id, node_label, StepStatus.FAILED.value, error)
+        self._tell(run_id, None, "failed")
 
     def record_edge_traversal(self, run_id: str, upstream_label: str, downstream_label: str) -> None:
         """Record that a node got what another one made; an edge that was recorded before is kept once.
