@@ -1,5 +1,6 @@
 """Observers: told of the starts, errors and ends of pipelines, processes and steps, and what they keep of them."""
 
+from milepost.observe.active import active_observer, observing
 from milepost.observe.composite import CompositeObserver
 from milepost.observe.log import LoggingObserver
 from milepost.observe.memory import MemoryRecordStore
@@ -13,4 +14,6 @@ __all__ = [
     "LoggingObserver",
     "MemoryRecordStore",
     "RunObserver",
+    "active_observer",
+    "observing",
 ]

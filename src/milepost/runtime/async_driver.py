@@ -79,6 +79,7 @@ class AsyncDriver:
         keeper = keeper_of(session.ledger)
         try:
             keeper.watch(session, self._wake_from_thread)
+            session.open()
             if cancelled is not None:
                 raise cancelled
             await self._commit(session.opening_write())
@@ -93,6 +94,7 @@ class AsyncDriver:
         finally:
             keeper.release(session)
             session.abandon()  # only where the ledger failed is anything left
+            session.close()
             if self._threads is not None and self._has_own_threads:
                 self._threads.close()
 
@@ -301,6 +303,8 @@ class AsyncDriver:
             await self._session.ledger.commit_async(write)
             if write.end is not None or self._session.is_handed_on:
                 self._session.is_over = True
+            if self._session.telling is not None:
+                await asyncio.to_thread(self._session.telling.flush)  # a store of records may wait for a disk
 
     async def _finish_stop(self, error_type: str, message: str) -> None:
         """Stop in a task of its own, so that cancelling the driver again cannot cut it short."""

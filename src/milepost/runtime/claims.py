@@ -46,6 +46,7 @@ def claimed_session(ledger: Ledger, claimed: ClaimedTask, graph: Graph) -> RunSe
         if run.lease_epoch == 1 and run.replay_of is None:
             session = RunSession(ledger, run.run_id, run.lease_epoch, graph, inputs, retry=retry, may_suspend=True)
             session.family = run.root_run_id, run.created_by
+            session.belongs_to(run)
             return session
         return continue_session(ledger, run, graph, inputs, retry=retry, may_suspend=True)
     except MilepostError as error:

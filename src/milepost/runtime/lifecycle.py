@@ -282,6 +282,7 @@ def _session(
     seq = ledger.store.max_seq(run.run_id)
     session = RunSession(ledger, run.run_id, run.lease_epoch, graph, inputs, history=history, seq=seq, **options)
     session.family = run.root_run_id, run.created_by
+    session.belongs_to(run)
     session.workflow = run.workflow
     session.restore_edges(_missing_edges(ledger, run.run_id, graph, rows))
     return session

@@ -34,13 +34,16 @@ from milepost.errors import (
 )
 from milepost.graph import Graph
 from milepost.ledger import Ledger
-from milepost.model import Wait, progress_text
+from milepost.model import Run, Wait, progress_text
+from milepost.observe import active_observer
+from milepost.records import RunContext
 from milepost.runtime.companion import Companion
 from milepost.runtime.flight import Flight
 from milepost.runtime.landing import describe_error, pause_in, storable_text, take_value
 from milepost.runtime.progress import Progress
 from milepost.runtime.riding import Riding, Waiting
 from milepost.runtime.rows import Rows
+from milepost.runtime.telling import Telling
 from milepost.states import RunStatus, StepStatus
 from milepost.store import CheckpointWrite, EdgeWrite, ProgressWrite, RunEnd, RunWrite, StepWrite
 from milepost.values import decode
@@ -129,6 +132,9 @@ class RunSession:
         self._undone = {} if history is None else history.undone
         if history is not None:
             self._show_history(history)
+        observer = active_observer()
+        self.telling = None if observer is None else Telling(observer, graph.name, RunContext(run_id))
+        self._inputs = inputs
         own = graph.begin(inputs, history, run_id)
         self.execution: Execution = Execution(graph, inputs, history) if own is None else own
 
@@ -145,7 +151,26 @@ class RunSession:
         if node.started_at is None:
             node.started_at = flight.started_at
             node.status = StepStatus.RUNNING
+        if self.telling is not None:
+            self.telling.began(flight)
         return flight
+
+    def belongs_to(self, run: Run) -> None:
+        """Take over what observers are told of the run: its attempt, and the job that it is part of."""
+        if self.telling is not None:
+            self.telling.ctx = RunContext(
+                run.run_id, run.correlation_id, run.attempt, last_attempt=run.attempt >= run.max_attempts
+            )
+
+    def open(self) -> None:
+        """Tell observers that the run begins here."""
+        if self.telling is not None:
+            self.telling.opened(self._inputs, self._now())
+
+    def close(self) -> None:
+        """Tell observers how it has ended here."""
+        if self.telling is not None:
+            self.telling.closed(self.end, self._now())
 
     def refuse_second_start(self, flight: Flight) -> bool:
         """Fail an ``at_most_once`` flight that an earlier attempt may have run; return whether it was."""
@@ -248,6 +273,8 @@ class RunSession:
                     shown.retries += 1
                 if companion is not None:
                     flight.saves = companion.ended(flight, StepStatus(rows[-1].status), delay)
+            if self.telling is not None:
+                self.telling.ended(flight, rows[-1].status, error)
         if execution.dropped:
             self._drop_waits(execution.dropped)
         if companion is not None:
@@ -368,6 +395,8 @@ class RunSession:
             flight.is_abandoned = True
             flight.stop_reason = message
             execution.abandoned(flight.call)
+            if self.telling is not None:
+                self.telling.cut_off(flight, error_type, message, now)
         self._open.clear()
         ends, edges = self._riding.take()
         self.waits.clear()

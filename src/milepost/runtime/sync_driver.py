@@ -65,6 +65,7 @@ class SyncDriver:
         keeper = keeper_of(self._session.ledger)
         try:
             keeper.watch(self._session, lambda: self._landed.put(None))
+            self._session.open()
             self._commit(self._session.opening_write())
             self._work()
         except (KeyboardInterrupt, SystemExit) as error:
@@ -76,6 +77,7 @@ class SyncDriver:
         finally:
             keeper.release(self._session)
             self._session.abandon()  # only where the ledger failed is anything left
+            self._session.close()
             if self._threads is not None:
                 self._threads.close()
             if self._loop is not None:
@@ -242,6 +244,8 @@ class SyncDriver:
             self._unsure = None
             if write.end is not None or self._session.is_handed_on:
                 self._session.is_over = True
+            if self._session.telling is not None:
+                self._session.telling.flush()
 
     def _settle_again(self) -> None:
         """Commit what an interrupt may have cut short; what was durable already does not change by it."""

@@ -149,6 +149,7 @@ def undo_session(
         companion=_Undoing(ledger, run, to, len(nodes)),
     )
     session.family = run.root_run_id, run.created_by
+    session.belongs_to(run)
     return session
 
 
