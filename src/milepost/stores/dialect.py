@@ -54,6 +54,7 @@ SQLITE: Final = Dialect(
         "by_due": "INDEXED BY runs_due",
         "for_share": "",
         "for_update": "",
+        "for_change": "",
         "lease_now": ":now",
         "lease_until": ":lease_until",
         "output_bytes": "CAST(output AS BLOB)",
@@ -74,6 +75,8 @@ POSTGRES: Final = Dialect(
         "by_due": "",
         "for_share": "FOR SHARE",
         "for_update": "FOR UPDATE",
+        # Lets others refer to the row meanwhile: an open transaction that links a task to it stops nobody.
+        "for_change": "FOR NO KEY UPDATE",
         # Leases follow the server's clock, so that machines whose clocks differ agree on who holds one.
         "lease_now": f"(SELECT {_SERVER_CLOCK})",  # asked once, so that an index can be walked up to it
         "lease_until": f"({_SERVER_CLOCK} + :lease)",

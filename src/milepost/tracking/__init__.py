@@ -6,11 +6,13 @@ suspended.
 """
 
 from milepost.errors import TaskCancelled, TaskNotFound, TaskSuspended, TrackingError, WorkflowRunNotFound
+from milepost.tracking.aio import AsyncClient
 from milepost.tracking.client import Client, get_client, spawn_cancellable_task, spawn_retry_task
 from milepost.tracking.shapes import CheckpointRow, Claim, RunRow, Spawned, StatusChange, TaskRow, WorkflowRunRow
 from milepost.tracking.workflows import display_name
 
 __all__ = [
+    "AsyncClient",
     "CheckpointRow",
     "Claim",
     "Client",

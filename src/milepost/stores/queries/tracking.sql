@@ -9,10 +9,10 @@ SELECT {run_columns} FROM runs WHERE run_id >= :first AND run_id <= :last LIMIT 
 -- What the caller may write to: held by a claim by hand of this generation, and locked until the transaction ends.
 SELECT {run_columns} FROM runs
 WHERE run_id = :run_id AND generation = :generation AND status = 'running' AND lease_owner LIKE 'hand:%'
-{for_update};
+{for_change};
 
 -- name: lock_run -> one
-SELECT {run_columns} FROM runs WHERE run_id = :run_id {for_update};
+SELECT {run_columns} FROM runs WHERE run_id = :run_id {for_change};
 
 -- name: get_tracked_payload -> one
 SELECT p.result, p.error, p.task_count, r.start_by, r.max_duration
