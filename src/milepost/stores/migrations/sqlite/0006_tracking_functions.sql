@@ -1,0 +1,1 @@
+-- Nothing: SQLite has no functions that are stored in the database. The number is that of the PostgreSQL text.
