@@ -43,7 +43,7 @@ def describe_owner(owner: str) -> str:
     """
     match = _OWNER.fullmatch(owner)
     if match is None:
-        return f"{owner.removeprefix(HAND)}, by hand" if owner.startswith(HAND) else owner
+        return f"a claim by hand of {owner.removeprefix(HAND)}" if owner.startswith(HAND) else owner
     return f"process {match['pid']} on {match['host']}"
 
 

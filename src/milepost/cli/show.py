@@ -148,7 +148,8 @@ def _heading(opened: Ledger, run: Run, picture: Picture, words: list[str], *, is
             when += f", resumed {len(claims) - 1} time{'' if len(claims) == 2 else 's'}"
         yield styled(when)
     if run.parent_run_id is not None:
-        yield styled(f"  inside    run {run.parent_run_id}, step {run.parent_step or 'unknown'}")
+        where = "" if run.parent_step is None else f", step {run.parent_step}"
+        yield styled(f"  inside    run {run.parent_run_id}{where}")
     if run.replay_of is not None:
         yield styled(f"  replay of {run.replay_of}{_replay_text(payload)}")
     if run.queue is not None:
@@ -157,8 +158,14 @@ def _heading(opened: Ledger, run: Run, picture: Picture, words: list[str], *, is
         yield styled(f"  target    {payload.target}")
     for title, values in (("inputs", plain_value(payload.inputs)), ("tags", json.loads(payload.tags))):
         if values:
-            told = ", ".join(f"{name}={_told(value)}" for name, value in values.items())
+            told = _told(values, 300)
+            if isinstance(values, dict):  # a task by hand may have any
+                told = ", ".join(f"{name}={_told(value)}" for name, value in values.items())
             yield styled(f"  {title.ljust(8)}  {clip(told, 300)}")
+    saved = [one for one in opened.list_checkpoints(run.run_id) if not one.label]  # by hand
+    if saved:
+        told = ", ".join(f"{one.name}={_told(plain_value(one.value))}" for one in saved)
+        yield styled(f"  saved     {clip(told, 300)}")
     if is_dead:
         owner = describe_owner(run.lease_owner or "nobody")
         place = [] if payload.target else ["--target", "file.py:dag"]

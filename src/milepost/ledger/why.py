@@ -7,6 +7,7 @@ with it. Nothing is written, so that the answer may be asked for as often as one
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,7 +18,7 @@ from milepost.ledger.gate import Gate, Look, clipped, error_text, listed, moment
 from milepost.model import Run, StepAttempt, StepKind, Wait, WorkerInfo
 from milepost.names import DEFAULT_QUEUE
 from milepost.owner import describe_owner, is_owner_gone
-from milepost.states import RunStatus, StepStatus
+from milepost.states import TERMINAL_RUN, RunStatus, StepStatus
 from milepost.store import Store
 
 __all__ = ["explain"]
@@ -36,6 +37,8 @@ def explain(store: Store, run: Run, *, now: int, lease: int) -> Gate:
     """
     if run.finished_at is not None:
         return _ended(run, run.finished_at, now)
+    if run.kind == "workflow" and run.hash is None and run.queue is None:
+        return _tracked(store, run, now)
     look = Look(store, run, now, lease)
     if run.status == RunStatus.RUNNING:
         return _held(look)
@@ -59,6 +62,23 @@ def _ended(run: Run, finished_at: int, now: int) -> Gate:
     where = f" in step {run.error_step!r}" if run.error_step else ""
     remedy = f"Mend the cause, then go on from the completed steps: {resume}."
     return Gate("failed", f"It failed at {when}{where}: {sentence(facts['error'])}", remedy, facts)
+
+
+# --- runs that nobody executes: somebody outside says how they stand ---------------------------------
+
+
+def _tracked(store: Store, run: Run, now: int) -> Gate:
+    counted = store.look("count_linked", texts=json.dumps([run.run_id]))
+    tasks = {status: count for _, status, count, _, _ in counted}
+    over = sum(count for status, count in tasks.items() if status in TERMINAL_RUN)
+    told = f"{over} of its {sum(tasks.values())} tasks are over" if tasks else "no task is linked to it"
+    since = moment_text(run.started_at or run.created_at, now)
+    return Gate(
+        "tracked",
+        f"It is tracked from outside: {run.status.value} since {since}, {told}.",
+        "Whoever tracks it says when it is over: `update_workflow_run_status(...)`.",
+        {"tasks": tasks, "started_at": run.started_at},
+    )
 
 
 # --- runs that somebody holds --------------------------------------------------------------------
