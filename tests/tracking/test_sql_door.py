@@ -9,6 +9,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -144,3 +145,19 @@ def test_psql_calls_them(base: Base) -> None:
     done = subprocess.run([program, address.conninfo, "-Atc", command], capture_output=True, text=True, check=True)
     (claim,) = base.client().claim_task()
     assert (done.stdout.strip(), claim.params) == (str(claim.task_id), {"n": 1})
+
+
+def test_the_script_of_the_guide_runs_in_psql(base: Base) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "track-workflows.md").read_text(encoding="utf-8")
+    (script,) = re.findall(r'```sql title="orders.sql"\n(.*?)```', page, re.DOTALL)
+    address = Address(base.url)
+    command = [str(find_binaries() / "psql"), address.conninfo, "-At", "-v", "ON_ERROR_STOP=1"]
+    own = script.replace("milepost.", f"{address.schema}.")
+    done = subprocess.run(command, input=own, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["t", "t"]
+    client = base.client("orders")
+    (workflow,) = client.list_workflow_runs(workflow_name="order_intake")
+    assert (workflow["inputs"], workflow["tasks"]) == ({"order": 42}, {"cancelled": 1})
+    event = client.ledger.get_event("order-42-paid", scope="orders")
+    assert event is not None
+    assert json.loads(event.payload) == {"amount": 10}
