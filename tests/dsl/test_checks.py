@@ -201,9 +201,7 @@ def test_ids_inside_a_parallel_before_are_legal_dependencies():
 @pytest.mark.parametrize(
     ("text", "span"),
     [
-        ("P1D", timedelta(1)),
-        ("P1DT1H", timedelta(hours=25)),
-        ("P8D", timedelta(8)),
+        ("P1D", timedelta(1)), ("P1DT1H", timedelta(hours=25)), ("P8D", timedelta(8)),
         ("PT1.5S", timedelta(seconds=1.5)),
         ("P1Y35D", timedelta(400)), ("-PT5S", timedelta(seconds=-5)), ("PT1.5H", timedelta(hours=1.5)),
         ("duration:90", timedelta(seconds=90)), (90, timedelta(seconds=90)), ("00:01:30", timedelta(seconds=90)),

@@ -206,7 +206,9 @@ class _Finder:
     def _check_reach(self, block: Block, at: dict[str, Path]) -> None:
         ending = {name for name, node in block.nodes.items() if isinstance(node, TerminateOperator)}
         for name in block.nodes:
-            lost = ending & set(block.needs[name])
+            lost = {
+                other for other in ending & set(block.needs[name]) if not block.gates[other] and not block.routes[other]
+            }
             if lost and not block.gates[name] and not block.routes[name]:
                 self._add(
                     at[name], f"node {name!r} can never run: {min(lost)!r} ends the run before it", is_warning=True

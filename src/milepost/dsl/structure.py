@@ -23,6 +23,7 @@ from milepost.dsl.operators import (
 
 __all__ = ["Block", "Route", "block_of", "functions_of", "inner_blocks", "inner_ids"]
 
+_HANDLED = ("success", "failure")
 _TOLERANT = (TriggerRule.ALL_DONE, TriggerRule.ONE_SUCCESS, TriggerRule.ONE_DONE)
 
 
@@ -61,8 +62,10 @@ class Block:
 
     def sinks(self) -> list[str]:
         """Return the nodes that nobody waits for, handlers left out: their results are the block's."""
-        called = {name for name, routes in self.routes.items() if any(r.key in ("success", "failure") for r in routes)}
-        return [name for name in self.nodes if not self.dependants[name] and name not in called]
+        passed_over = {name for name, routes in self.routes.items() if any(r.key in _HANDLED for r in routes)}
+        for routes in (*self.routes.values(), *self.gates.values()):  # what chose others has nothing to say itself
+            passed_over |= {route.source for route in routes if route.key not in _HANDLED}
+        return [name for name in self.nodes if not self.dependants[name] and name not in passed_over]
 
     def before(self, task_id: str) -> set[str]:
         """Return every node that has surely ended, or been passed over, when this one starts."""
