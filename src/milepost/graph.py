@@ -135,11 +135,13 @@ class Graph:
         "nodes",
         "order",
         "sinks",
+        "version",
     )
 
     def __init__(self, name: str, nodes: Sequence[Node]) -> None:
         """Index, check and order the nodes."""
         self.name = name
+        self.version: str | None = None  # of the workflow, where its face knows versions
         self.nodes = nodes
         self.check_inputs: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
         self._labels: dict[str, int] = {}

@@ -74,6 +74,7 @@ class WorkflowGraph(Graph):
     def __init__(self, workflow: Workflow, nodes: list[Node], plan: BlockPlan, *, is_resolved: bool) -> None:
         """Index the nodes."""
         super().__init__(workflow.name, nodes)
+        self.version = workflow.version
         self.workflow = workflow
         self.plan = plan
         self.is_resolved = is_resolved

@@ -87,6 +87,7 @@ def new_run(
     return NewRun(
         run_id=new_run_id(now) if run_id is None else check_run_id(run_id),
         workflow=graph.name,
+        version=graph.version,
         kind=kind,
         definition_hash=graph.fingerprint,
         definition=graph.definition,

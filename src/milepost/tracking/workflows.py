@@ -331,11 +331,18 @@ class Workflows(Looking):
             "created_at": to_datetime(run.created_at),
             "started_at": when(started),
             "completed_at": when(run.finished_at),
-            "task_count": total if tracked[2] is None else tracked[2],
+            "task_count": tracked[2] if tracked[2] is not None else total or _count_steps(ledger, run),
             "tasks": tasks,
             "progress": over / total if total else None,
             "history": history,
         }
+
+
+def _count_steps(ledger: Ledger, run: Run) -> int:
+    """Return how many steps a workflow that the engine executes has begun; parts of steps are in brackets."""
+    if run.hash is None:
+        return 0
+    return len({row.label for row in ledger.store.list_step_rows(run.run_id) if not row.label.endswith("]")})
 
 
 def look_reports(ledger: Ledger, conn: Any, run_id: str) -> list[tuple[Any, ...]]:
