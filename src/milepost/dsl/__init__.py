@@ -1,6 +1,7 @@
 """The workflow DSL: build a workflow or load it from YAML, check it, draw it, run it durably."""
 
 from milepost.dsl.builder import WorkflowBuilder
+from milepost.dsl.builtins import configure_builtins
 from milepost.dsl.drawing import generate_dot
 from milepost.dsl.functions import FunctionNotFound, allow_module, resolve_function, task_function
 from milepost.dsl.inputs import InputField
@@ -27,6 +28,7 @@ from milepost.dsl.operators import (
 from milepost.dsl.policies import CircuitBreakerPolicy, DataGuard, RetryPolicy, TimeoutPolicy
 from milepost.dsl.problems import WorkflowInvalid, WorkflowProblem, WorkflowWarning
 from milepost.dsl.running import RunnableWorkflow, register_workflow
+from milepost.dsl.secrets import allow_environment, set_secrets
 from milepost.dsl.templates import TemplateFailed
 from milepost.dsl.times import Duration
 from milepost.dsl.workflow import Workflow
@@ -41,6 +43,7 @@ __all__ = [
     "Duration",
     "EmitEventOperator",
     "ForEachOperator",
+    "FunctionNotFound",
     "InputField",
     "JoinMode",
     "JoinOperator",
@@ -50,6 +53,7 @@ __all__ = [
     "ParallelOperator",
     "ReflexiveOperator",
     "RetryPolicy",
+    "RunnableWorkflow",
     "SwitchOperator",
     "TaskOperator",
     "TemplateFailed",
@@ -64,13 +68,12 @@ __all__ = [
     "WorkflowInvalid",
     "WorkflowProblem",
     "WorkflowWarning",
-]
-__all__ += [
-    "FunctionNotFound",
-    "RunnableWorkflow",
+    "allow_environment",
     "allow_module",
+    "configure_builtins",
     "generate_dot",
     "register_workflow",
     "resolve_function",
+    "set_secrets",
     "task_function",
 ]

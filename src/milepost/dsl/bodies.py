@@ -23,6 +23,7 @@ from milepost.dsl.operators import (
     WhileOperator,
 )
 from milepost.dsl.policies import CircuitBreakerPolicy, DataGuard
+from milepost.dsl.secrets import environment, secrets
 from milepost.dsl.templates import TemplateFailed, evaluate, evaluate_condition, evaluate_items
 from milepost.errors import NonRetryable
 from milepost.runtime import StepContext
@@ -77,6 +78,10 @@ def _filled(work: Work, context: StepContext) -> dict[str, Any]:
         run = context._ledger.require_run(context.run_id)  # noqa: SLF001 - the runtime's own
         started = None if run.started_at is None else to_datetime(run.started_at)
         names["run"] = {"id": run.run_id, "status": run.status.value, "started_at": started}
+    if "ENV" in names:
+        names["ENV"] = environment()
+    if "secrets" in names:
+        names["secrets"] = secrets()
     return names
 
 

@@ -23,7 +23,7 @@ from milepost.dsl.operators import (
     WhileOperator,
 )
 from milepost.dsl.problems import Path, WorkflowProblem
-from milepost.dsl.structure import Block, block_of, inner_blocks
+from milepost.dsl.structure import Block, block_of, in_order, inner_blocks
 from milepost.dsl.templates import TemplateFailed, is_template, references
 from milepost.engine.ticks import check_cron, check_zone
 from milepost.errors import ConfigurationError, did_you_mean
@@ -31,7 +31,7 @@ from milepost.errors import ConfigurationError, did_you_mean
 if TYPE_CHECKING:
     from milepost.dsl.workflow import Workflow
 
-__all__ = ["find_problems", "templates_of"]
+__all__ = ["find_problems", "late_templates_of", "templates_of"]
 
 
 def find_problems(workflow: Workflow, *, lenient: bool = False) -> list[WorkflowProblem]:
@@ -74,7 +74,7 @@ def templates_of(node: BaseOperator) -> Iterator[tuple[Path, str, bool]]:
         yield ("preconditions", i, "variable"), guard.variable, False
 
 
-def _late_templates_of(node: BaseOperator) -> Iterator[tuple[Path, str, bool]]:
+def late_templates_of(node: BaseOperator) -> Iterator[tuple[Path, str, bool]]:
     """Yield the texts that are read when the node's own result is known."""
     if isinstance(node, ReflexiveOperator):
         yield from _texts(("verifier_kwargs",), node.verifier_kwargs)
@@ -217,7 +217,7 @@ class _Finder:
     # --- templates ---------------------------------------------------------------------------
 
     def _check_names(self, block: Block, at: dict[str, Path], outer: set[str]) -> None:
-        order = _order(block)
+        order = in_order(block)
         bits = {name: 1 << i for i, name in enumerate(order)}
         before: dict[str, int] = {}
         for name in order:
@@ -236,7 +236,7 @@ class _Finder:
                 extra |= {"failed_task_id", "error_message"}
             self._check_templates(node, at[name], before[name], makers, extra, templates_of(node))
             own = extra | gives[name] | {"result", "output", "feedback", "turn"}
-            self._check_templates(node, at[name], before[name], makers, own, _late_templates_of(node))
+            self._check_templates(node, at[name], before[name], makers, own, late_templates_of(node))
             visible = (
                 extra | {result for result, mask in makers.items() if mask & before[name]}
                 if inner_blocks(node)
@@ -320,38 +320,13 @@ def _unknown_name(node: BaseOperator, name: str, makers: dict[str, int], extra: 
     return f"node {node.task_id!r} asks for {name!r}, which is no input, variable or result available there.{near}"
 
 
-def _edges(block: Block, name: str) -> list[str]:
-    return [*block.needs[name], *(r.source for r in block.gates[name]), *(r.source for r in block.routes[name])]
-
-
-def _order(block: Block) -> list[str]:
-    """Return the nodes, each after those it waits for."""
-    order: list[str] = []
-    state: dict[str, int] = {}
-    for first in block.nodes:
-        todo = [(first, iter(_edges(block, first)))] if first not in state else []
-        state.setdefault(first, 1)
-        while todo:
-            name, edges = todo[-1]
-            for other in edges:
-                if other not in state:
-                    state[other] = 1
-                    todo.append((other, iter(_edges(block, other))))
-                    break
-            else:
-                todo.pop()
-                state[name] = 2
-                order.append(name)
-    return order
-
-
 def _cycle(block: Block) -> list[str]:
     """Return the members of a cycle, the first once more at its end, or nothing."""
     state: dict[str, int] = {}
     for first in block.nodes:
         if first in state:
             continue
-        path, todo = [first], [iter(_edges(block, first))]
+        path, todo = [first], [iter(block.edges(first))]
         state[first] = 1
         while todo:
             for other in todo[-1]:
@@ -361,7 +336,7 @@ def _cycle(block: Block) -> list[str]:
                 if other not in state:
                     state[other] = 1
                     path.append(other)
-                    todo.append(iter(_edges(block, other)))
+                    todo.append(iter(block.edges(other)))
                     break
             else:
                 state[path.pop()] = 2

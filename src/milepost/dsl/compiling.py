@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from milepost.dsl import bodies
-from milepost.dsl.check import _late_templates_of, templates_of
+from milepost.dsl.check import late_templates_of, templates_of
 from milepost.dsl.inputs import check_inputs
 from milepost.dsl.operators import (
     ActivityOperator,
@@ -25,7 +25,7 @@ from milepost.dsl.operators import (
     WaitForEventOperator,
     WaitOperator,
 )
-from milepost.dsl.structure import Block, block_of, inner_blocks
+from milepost.dsl.structure import Block, block_of, in_order, inner_blocks, is_tolerant
 from milepost.dsl.templates import references
 from milepost.dsl.workflow import Workflow
 from milepost.graph import Graph, Node
@@ -140,10 +140,9 @@ class _Compiler:
     ) -> BlockPlan:
         block = block_of(operators)
         plans: dict[str, Plan] = {}
-        for name in _in_order(block):
+        for name in in_order(block):
             op = block.nodes[name]
-            sources = [*block.needs[name], *(r.source for r in (*block.gates[name], *block.routes[name]))]
-            after = tuple(dict.fromkeys(plans[source].node.index for source in sources)) or entry
+            after = tuple(dict.fromkeys(plans[source].node.index for source in block.edges(name))) or entry
             label = prefix + name
             inner: list[tuple[str, BlockPlan]] = []
             ends: list[int] = []
@@ -163,7 +162,7 @@ class _Compiler:
         return BlockPlan(block, ordered, block.sinks(), cleanup, variables)
 
     def _plan(self, op: BaseOperator, label: str, after: tuple[int, ...], inner: list[tuple[str, BlockPlan]]) -> Plan:
-        texts = [*templates_of(op), *_late_templates_of(op)]
+        texts = [*templates_of(op), *late_templates_of(op)]
         names = frozenset(
             ref.name for _, text, is_condition in texts for ref in references(text, is_condition=is_condition)
         )
@@ -205,16 +204,8 @@ def _nothing(**_: Any) -> Any:
 WAIT = Step(_nothing, name="wait")
 
 
-def _in_order(block: Block) -> list[str]:
-    from milepost.dsl.check import _order  # the same walk as the checks
-
-    return _order(block)
-
-
 def _cleanup(block: Block) -> frozenset[str]:
     """Return the nodes that may still start when another one has failed: handlers, the tolerant, and what follows."""
-    from milepost.dsl.structure import is_tolerant
-
     todo = [name for name, routes in block.routes.items() if any(r.key in ("success", "failure") for r in routes)]
     todo += [name for name, node in block.nodes.items() if is_tolerant(node) and block.needs[name]]
     found: set[str] = set()

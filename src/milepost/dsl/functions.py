@@ -13,7 +13,7 @@ __all__ = ["FunctionNotFound", "allow_module", "resolve_function", "task_functio
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_FUNCTIONS: dict[str, Callable[..., Any]] = {}
+REGISTERED: dict[str, Callable[..., Any]] = {}
 _MODULES: set[str] = set()
 
 
@@ -38,10 +38,10 @@ def task_function(name: str) -> Callable[[F], F]:
         raise ConfigurationError(f"A function is registered under a name such as 'etl.load', not {name!r}.")
 
     def register(fn: F) -> F:
-        known = _FUNCTIONS.get(name)
+        known = REGISTERED.get(name)
         if known is not None and (known.__module__, known.__qualname__) != (fn.__module__, fn.__qualname__):
             raise ConfigurationError(f"Two functions are registered as {name!r}. Give one of them another name.")
-        _FUNCTIONS[name] = fn
+        REGISTERED[name] = fn
         return fn
 
     return register
@@ -58,13 +58,13 @@ def resolve_function(name: str) -> Callable[..., Any]:
     Raises:
         FunctionNotFound: It is not registered, and in no module that was allowed.
     """
-    found = _FUNCTIONS.get(name)
+    found = REGISTERED.get(name)
     if found is not None:
         return found
     module, _, attribute = name.rpartition(".")
     if any(module == allowed or module.startswith(f"{allowed}.") for allowed in _MODULES):
         return _imported(name, module, attribute)
-    near = did_you_mean(name, _FUNCTIONS)
+    near = did_you_mean(name, REGISTERED)
     raise FunctionNotFound(
         f"No function is registered as {name!r}.{near} Register it with @task_function({name!r}), or allow its module."
     )

@@ -382,6 +382,8 @@ class WorkflowExecution:
                 found[name] = self._inputs
             elif name == "ds":
                 found[name] = self._inputs.get("data_interval_start")
+            elif name in ("ENV", "secrets"):
+                found[name] = {}  # filled where the step begins
             elif name == "run":
                 found[name] = {"id": self._run_id}
             elif name == "workflow":

@@ -21,7 +21,7 @@ from milepost.dsl.operators import (
     WhileOperator,
 )
 
-__all__ = ["Block", "Route", "block_of", "functions_of", "inner_blocks", "inner_ids"]
+__all__ = ["Block", "Route", "block_of", "functions_of", "in_order", "inner_blocks", "inner_ids", "is_tolerant"]
 
 _HANDLED = ("success", "failure")
 _TOLERANT = (TriggerRule.ALL_DONE, TriggerRule.ONE_SUCCESS, TriggerRule.ONE_DONE)
@@ -67,21 +67,10 @@ class Block:
             passed_over |= {route.source for route in routes if route.key not in _HANDLED}
         return [name for name in self.nodes if not self.dependants[name] and name not in passed_over]
 
-    def before(self, task_id: str) -> set[str]:
-        """Return every node that has surely ended, or been passed over, when this one starts."""
-        seen: set[str] = set()
-        todo = [
-            *self.needs[task_id],
-            *(r.source for r in self.gates[task_id]),
-            *(r.source for r in self.routes[task_id]),
-        ]
-        while todo:
-            name = todo.pop()
-            if name not in seen:
-                seen.add(name)
-                todo += self.needs[name]
-                todo += [route.source for route in (*self.gates[name], *self.routes[name])]
-        return seen
+    def edges(self, task_id: str) -> list[str]:
+        """Return everybody whose end can decide whether this node starts."""
+        calls = (*self.gates[task_id], *self.routes[task_id])
+        return [*self.needs[task_id], *(route.source for route in calls)]
 
 
 def is_tolerant(node: BaseOperator) -> bool:
@@ -239,3 +228,24 @@ def functions_of(nodes: Mapping[str, BaseOperator]) -> list[str]:
         for _, inner in inner_blocks(node):
             found += functions_of(inner)
     return list(dict.fromkeys(found))
+
+
+def in_order(block: Block) -> list[str]:
+    """Return the nodes, each after those it waits for."""
+    order: list[str] = []
+    state: dict[str, int] = {}
+    for first in block.nodes:
+        todo = [(first, iter(block.edges(first)))] if first not in state else []
+        state.setdefault(first, 1)
+        while todo:
+            name, edges = todo[-1]
+            for other in edges:
+                if other not in state:
+                    state[other] = 1
+                    todo.append((other, iter(block.edges(other))))
+                    break
+            else:
+                todo.pop()
+                state[name] = 2
+                order.append(name)
+    return order

@@ -1,0 +1,129 @@
+"""What workflows may call and read: what was registered, allowed or configured, and nothing else."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from milepost import Ledger
+from milepost.dsl import (
+    FunctionNotFound,
+    allow_environment,
+    allow_module,
+    configure_builtins,
+    resolve_function,
+    set_secrets,
+)
+from milepost.dsl import WorkflowBuilder as B
+from milepost.errors import ConfigurationError
+
+
+@pytest.fixture(autouse=True)
+def off():
+    configure_builtins()
+    yield
+    configure_builtins()
+
+
+@pytest.mark.parametrize("name", ["os.system", "http.request", "shell.run", "sql.query", "file.read", "eval", ""])
+def test_nothing_is_called_that_nobody_registered_or_allowed(name):
+    with pytest.raises(FunctionNotFound):
+        resolve_function(name)
+
+
+def test_an_allowed_module_gives_its_own_functions_alone():
+    allow_module("json.decoder")
+    assert resolve_function("json.decoder.JSONDecoder")
+    for name in (
+        "json.decoder.re",
+        "json.decoder._hidden",
+        "json.decoder.missing",
+        "json.decoder.scanner.c_make_scanner",
+    ):
+        with pytest.raises(FunctionNotFound):
+            resolve_function(name)
+
+
+def test_a_workflow_without_its_functions_builds_and_loads_and_creates_no_run(ledger):
+    workflow = B("x").task("a", "never.registered").build()
+    with pytest.raises(FunctionNotFound, match=r"never\.registered"):
+        workflow.run(ledger=ledger)
+    assert ledger.list_runs() == []
+
+
+def test_files_stay_under_their_folder(tmp_path):
+    configure_builtins(file_root=tmp_path / "in")
+    (tmp_path / "in").mkdir()
+    resolve_function("file.write")("a.txt", "hello")
+    assert resolve_function("file.read")("a.txt") == "hello"
+    assert resolve_function("file.list")() == ["a.txt"]
+    (tmp_path / "in" / "link").symlink_to(tmp_path)
+    for path in ("../b.txt", "/etc/passwd", "link/b.txt"):
+        with pytest.raises(ConfigurationError, match="leads out"):
+            resolve_function("file.read")(path)
+
+
+def test_queries_go_to_named_connections(tmp_path):
+    configure_builtins(sql={"main": lambda: sqlite3.connect(tmp_path / "x.db")})
+    query = resolve_function("sql.query")
+    assert query("main", "SELECT ? + 1 AS n", [2]) == [{"n": 3}]
+    with pytest.raises(ConfigurationError, match="knows no connection"):
+        query("other", "SELECT 1")
+
+
+def test_commands_run_only_where_they_are_enabled():
+    configure_builtins(shell=True)
+    assert resolve_function("shell.run")(["echo", "hi"])["stdout"] == "hi\n"
+
+
+def test_requests_go_to_named_hosts_and_follow_no_redirect():
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(302)
+            self.send_header("Location", "http://elsewhere/")
+            self.end_headers()
+
+        def log_message(self, *args):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        host = f"127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            configure_builtins(http_hosts=[host])
+            assert resolve_function("http.request")(f"http://{host}/")["status"] == 302
+            for url in ("http://elsewhere/", f"file://{host}/etc/passwd", f"http://{host}@elsewhere/"):
+                with pytest.raises(ConfigurationError, match="may not ask"):
+                    resolve_function("http.request")(url)
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_templates_read_what_was_allowed_of_the_environment_and_secrets_that_are_never_stored(run, ledger, monkeypatch):
+    monkeypatch.setenv("MINE", "m")
+    monkeypatch.setenv("OTHER", "o")
+    allow_environment("MINE")
+    set_secrets(lambda: {"key": "s3cret"})
+    flow = B("x").task("a", "t.add", args=["{{ENV.MINE}}", "{{secrets.key}}"]).task("b", "t.echo", args=[1])
+    finished = run(flow)
+    assert ledger.get_output(finished.run_id, "a") == "ms3cret"
+    assert "s3cret" not in str([step.input for step in ledger.list_steps(finished.run_id)])
+    assert "OTHER" in run(B("y").task("a", "t.echo", args=["{{ENV.OTHER}}"])).error
+
+
+def test_a_retry_that_is_due_late_waits_in_the_ledger_and_not_in_the_process(tmp_path):
+    from milepost import Worker
+
+    with Ledger.open(tmp_path / "runs.db") as ledger:
+        workflow = B("late").task("a", "t.fail_times", args=[1]).retry(1, timedelta(hours=1)).build()
+        handle = workflow.submit(ledger=ledger)
+        Worker([workflow.for_worker()], ledger=ledger, heartbeat_process=False).run_until_idle()
+        assert handle.status().value == "suspended"
+        (wait,) = ledger.list_waits(handle.run_id)
+        assert (wait.label, round((wait.wake_at - wait.created_at) / 1e6)) == ("a[retry 1]", 3600)
