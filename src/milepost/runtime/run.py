@@ -53,6 +53,9 @@ class RunOptions:
     on_session: Callable[[RunSession], None] | None = None
     allow_changes: bool = False
     created_by: str | None = None
+    correlation_id: str | None = None
+    attempt: int = 1  # the number of the first attempt, where the caller counts attempts over several runs
+    headers: str = "{}"  # JSON that a face keeps with the run
     workflow: str | None = None  # what the run is listed under, where that is not the graph's name
 
     def __post_init__(self) -> None:
@@ -60,6 +63,10 @@ class RunOptions:
         limit = self.max_concurrency
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
             raise ConfigurationError(f"max_concurrency must be a whole number of 1 or more, not {limit!r}.")
+        if isinstance(self.attempt, bool) or not isinstance(self.attempt, int) or self.attempt < 1:
+            raise ConfigurationError(f"attempt must be a whole number of 1 or more, not {self.attempt!r}.")
+        if self.correlation_id is not None and not isinstance(self.correlation_id, str):
+            raise ConfigurationError(f"correlation_id must be a text, not {self.correlation_id!r}.")
         check_executor("executor", self.executor)
         if self.target is not None and not isinstance(self.target, str):
             raise ConfigurationError(f"target must be a text such as 'file.py:dag', not {self.target!r}.")
@@ -109,6 +116,7 @@ def _new(ledger: Ledger, graph: Graph, inputs: Mapping[str, Any], kind: str, opt
         created_by=options.created_by,
     )
     new.workflow = options.workflow or new.workflow
+    new.correlation_id, new.attempt, new.headers = options.correlation_id, options.attempt, options.headers
     return new
 
 

@@ -149,6 +149,7 @@ class NewRun:
     root_run_id: str | None = None
     replay_of: str | None = None
     created_by: str | None = None
+    attempt: int = 1
 
 
 Write = NewRun | RunWrite

@@ -173,4 +173,4 @@ def insert_runs(tx: Transaction, new: list[tuple[int, NewRun]], outcomes: Outcom
         new = [(position, run) for position, run in new if outcomes[position] is None]
     if new:
         tx.write_rows("insert_payload", [payload_row(run) for _, run in new])
-        tx.write_rows("insert_attempt", [AttemptRow(run.run_id, 1, 1, run.owner, run.now) for _, run in new])
+        tx.write_rows("insert_attempt", [AttemptRow(run.run_id, 1, run.attempt, run.owner, run.now) for _, run in new])

@@ -45,6 +45,7 @@ class RunRow(NamedTuple):
     replay_of: str | None
     created_by: str | None
     parent_step: str | None
+    attempt: int
 
 
 class TaskRow(NamedTuple):
@@ -156,6 +157,7 @@ def run_row(new: NewRun) -> RunRow:
         new.replay_of,
         new.created_by,
         new.parent_step,
+        new.attempt,
     )
 
 

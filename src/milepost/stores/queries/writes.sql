@@ -15,8 +15,8 @@ INSERT INTO runs (
     max_attempts, correlation_id, parent_run_id, root_run_id, replay_of, created_by, parent_step, created_at, started_at
 )
 SELECT
-    :run_id, :workflow, :version, :hash, :kind, 'running', 0, :owner, {lease_until}, 1, 1,
-    1, :correlation_id, :parent_run_id, :root_run_id, :replay_of, :created_by, :parent_step, :now, :now
+    :run_id, :workflow, :version, :hash, :kind, 'running', 0, :owner, {lease_until}, 1, :attempt,
+    :attempt, :correlation_id, :parent_run_id, :root_run_id, :replay_of, :created_by, :parent_step, :now, :now
 WHERE NOT EXISTS (SELECT 1 FROM runs WHERE run_id = :run_id)
 ON CONFLICT (run_id) DO NOTHING;
 
