@@ -57,10 +57,12 @@ def claimed_session(ledger: Ledger, claimed: ClaimedTask, graph: Graph) -> RunSe
 
 def _meet(ledger: Ledger, claimed: ClaimedTask, graph: Graph) -> Graph:
     run = claimed.run
+    if run.lease_epoch == 1 and run.hash is not None:
+        graph = graph.as_submitted(ledger.store.get_definition(run.hash) or graph.definition)
     if run.lease_epoch > 1:  # it may have begun with a wait, which leaves no row until it ends
         graph = as_begun(ledger, run, graph)
-        if run.hash == graph.fingerprint:
-            return graph
+    if run.hash == graph.fingerprint:
+        return graph
     if ledger.store.max_seq(run.run_id) == 0:
         ledger.store.adopt_definition(
             run.run_id,
