@@ -15,14 +15,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from milepost.dag import Dag
+from milepost.cli.target import Flow
 from milepost.errors import ConfigurationError, InputError
 from milepost.runtime.validation import validator_of
 
 __all__ = ["parse_tags", "read_inputs", "refuse_constant"]
 
 
-def read_inputs(dag: Dag, typed: Sequence[str], file: str | None) -> dict[str, Any]:
+def read_inputs(dag: Flow, typed: Sequence[str], file: str | None) -> dict[str, Any]:
     """Return the inputs by name; a typed one goes before one of the file.
 
     Args:

@@ -22,24 +22,38 @@ from dataclasses import dataclass
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import milepost
 from milepost.dag import Dag
 from milepost.errors import ConfigurationError, TargetNotFound, did_you_mean
+from milepost.pipeline import Pipeline
 from milepost.values import alias_main
 
-__all__ = ["WORKFLOW_FILES", "Target", "import_modules", "import_target", "is_target", "load_target", "load_targets"]
+__all__ = [
+    "WORKFLOW_FILES",
+    "Flow",
+    "Target",
+    "import_modules",
+    "import_target",
+    "is_target",
+    "load_target",
+    "load_targets",
+]
 
 
 WORKFLOW_FILES: Final = (".yaml", ".yml", ".json")
 
 
+Flow: TypeAlias = Any
+"""A Dag, or what a pipeline or a workflow is to commands: they call the same methods of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A Dag, or what a workflow is to workers, and the text that leads to it from anywhere on this machine."""
+    """What is run, and the text that leads to it from anywhere on this machine."""
 
-    dag: Any
+    dag: Flow
     text: str
 
 
@@ -67,18 +81,18 @@ def load_targets(text: str) -> list[Target]:
         ConfigurationError: The module cannot be imported, or what bears the name neither is a Dag nor makes one.
     """
 
-    def find(module: ModuleType, name: str, place: str) -> list[tuple[Dag, str]]:
+    def find(module: ModuleType, name: str, place: str) -> list[tuple[Any, str]]:
         if name:
             return [_find_dag(module, name, place)]
-        distinct: dict[int, tuple[Dag, str]] = {}
+        distinct: dict[int, tuple[Any, str]] = {}
         for key, dag in _dags_of(module).items():
             distinct.setdefault(id(dag), (dag, key))  # of several names for one Dag, the first
-        return list(distinct.values()) or [_find_dag(module, name, place)]
+        return [(_opened(found), key) for found, key in distinct.values()] or [_find_dag(module, name, place)]
 
     return _load(text, find)
 
 
-def _load(text: str, find: Callable[[ModuleType, str, str], list[tuple[Dag, str]]]) -> list[Target]:
+def _load(text: str, find: Callable[[ModuleType, str, str], list[tuple[Any, str]]]) -> list[Target]:
     place, _, modules = text.partition(":")
     if place.endswith(WORKFLOW_FILES):
         return [_load_workflow(place, [name for name in modules.split(",") if name])]
@@ -258,30 +272,37 @@ def _near(file: str) -> str:
 # --- finding the Dag -----------------------------------------------------------------------------
 
 
-def _dags_of(module: ModuleType) -> dict[str, Dag]:
-    found = {key: value for key, value in vars(module).items() if isinstance(value, Dag)}
-    if "milepost.dsl" in sys.modules:
-        from milepost.dsl import Workflow
-
-        for key, value in vars(module).items():
-            if isinstance(value, Workflow):
-                found[key] = _runnable(value)
-    return found
+def _dags_of(module: ModuleType) -> dict[str, Any]:
+    found = {key: value for key, value in vars(module).items() if _is_flow(value)}
+    bases = [key for key, value in found.items() if isinstance(value, type) and not getattr(value, "processes", ())]
+    return {key: value for key, value in found.items() if key not in bases}  # of pipelines: nothing to run
 
 
-def _runnable(workflow: Any) -> Any:
+def _is_flow(value: object) -> bool:
+    if isinstance(value, Dag) or (isinstance(value, type) and issubclass(value, Pipeline)):
+        return True
+    dsl = sys.modules.get("milepost.dsl")  # not loaded: then there is no workflow either
+    return dsl is not None and isinstance(value, dsl.Workflow)
+
+
+def _opened(found: Any) -> Flow:
+    """Return what is run, submitted and drawn as a Dag is."""
+    if isinstance(found, Dag):
+        return found
+    if isinstance(found, type) and issubclass(found, Pipeline):
+        return found.runnable()
     from milepost.dsl.running import RunnableWorkflow  # only where there is a workflow
 
-    return RunnableWorkflow(workflow)
+    return RunnableWorkflow(found)
 
 
-def _find_dag(module: ModuleType, name: str, place: str) -> tuple[Dag, str]:
+def _find_dag(module: ModuleType, name: str, place: str) -> tuple[Any, str]:
     dags = _dags_of(module)
     if not name:
         distinct = {id(dag): key for key, dag in dags.items()}
         if len(distinct) == 1:
             (key,) = distinct.values()
-            return dags[key], key
+            return _opened(dags[key]), key
         if not dags:
             raise TargetNotFound(
                 f"{place!r} has no Dag at the top of the module. Make one: dag = Dag(...); or name a function "
@@ -294,10 +315,8 @@ def _find_dag(module: ModuleType, name: str, place: str) -> tuple[Dag, str]:
         if value is None:
             known = f" It has: {_listed(place, dags)}." if dags else " It has no Dag at the top of the module."
             raise TargetNotFound(f"{place!r} has no {name!r}.{did_you_mean(name, dags) or known}")
-    if isinstance(value, Dag):
-        return value, name
-    if name in dags:
-        return dags[name], name
+    if _is_flow(value):
+        return _opened(value), name
     near = f" Its Dags: {_listed(place, dags)}." if dags else " Make one: dag = Dag(...)."
     if not inspect.isroutine(value):
         raise ConfigurationError(f"{name!r} in {place!r} is of type {type(value).__name__}, not a Dag.{near}")

@@ -10,7 +10,7 @@ import typer
 from milepost.cli.options import LedgerUrl
 
 if TYPE_CHECKING:
-    from milepost.dag import Dag
+    from milepost.cli.target import Flow
 
 __all__ = ["worker"]
 
@@ -76,7 +76,7 @@ def worker(
     raise typer.Exit(_supervise(dags, targets, name, ledger, processes, options))
 
 
-def _load(targets: list[str]) -> list[Dag]:
+def _load(targets: list[str]) -> list[Flow]:
     """Return every Dag that the targets name, each once."""
     from milepost.cli.target import load_targets
 
@@ -84,7 +84,7 @@ def _load(targets: list[str]) -> list[Dag]:
     return list(dags.values())
 
 
-def _work(dags: list[Dag], name: str, ledger: str | None, options: dict[str, Any], *, is_supervised: bool) -> None:
+def _work(dags: list[Flow], name: str, ledger: str | None, options: dict[str, Any], *, is_supervised: bool) -> None:
     from milepost.cli.logs import log_to_stderr
     from milepost.runtime import Worker
 
@@ -108,7 +108,7 @@ def _watch_supervisor(stop: Any) -> None:
 
 
 def _supervise(
-    dags: list[Dag], targets: list[str], name: str, ledger: str | None, processes: int, options: dict[str, Any]
+    dags: list[Flow], targets: list[str], name: str, ledger: str | None, processes: int, options: dict[str, Any]
 ) -> int:
     import os
 

@@ -48,7 +48,7 @@ class Signature:
             if parameter.name == self.context:
                 continue
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-                self.stray.append(str(parameter))
+                self.stray.append(parameter.name)
             elif place == 0:
                 self.first = known[parameter.name]
             elif parameter.kind is parameter.KEYWORD_ONLY:

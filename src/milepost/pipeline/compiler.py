@@ -209,7 +209,7 @@ class _Compiler:
         for name in signature.stray:
             message = f"Nothing can be handed to its parameter {name!r}."
             remedy = "Results of earlier steps are keyword-only: write them after a *."
-            self._add(_C.INVALID_SIGNATURE, component, message, remedy, name.lstrip("*"))
+            self._add(_C.INVALID_SIGNATURE, component, message, remedy, name)
         if step.over is not None and signature.element is None:
             message = f"It goes over {step.over!r} and has no parameter for the element."
             remedy = "Write: def execute(self, params, element, *, ...)."

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from milepost.dag.place import find_target, lasting_target
 from milepost.dag.replaying import Replaying
+from milepost.dag.rolling_back import RollingBack
 from milepost.dag.scheduling import Scheduling
 from milepost.dag.submitting import Submitting
 from milepost.errors import InputError, did_you_mean
@@ -24,7 +25,7 @@ from milepost.runtime.validation import complaints_of
 __all__ = ["RunnablePipeline"]
 
 
-class RunnablePipeline(Submitting, Scheduling, Replaying):
+class RunnablePipeline(Submitting, Scheduling, Replaying, RollingBack):
     """One pipeline, whole or narrowed by ``include``, with the verbs of the other faces."""
 
     kind = "pipeline"
