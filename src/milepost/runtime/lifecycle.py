@@ -91,7 +91,7 @@ def new_run(
         kind=kind,
         definition_hash=graph.fingerprint,
         definition=graph.definition,
-        inputs=encode(dict(inputs)),
+        inputs=encode(dict(inputs), classes_of(graph)),
         owner=current_owner(),
         now=now,
         lease_until=now + int(ledger.lease * 1e6),
