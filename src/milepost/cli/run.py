@@ -16,7 +16,7 @@ def run(
         str,
         typer.Argument(
             metavar="TARGET",
-            help="Where the Dag is: file.py:dag or pkg.mod:dag; or a function that returns it: file.py:build.",
+            help="Where the Dag or pipeline is: file.py:dag, pkg.mod:dag, or a function that makes it: file.py:build.",
             show_default=False,
         ),
     ],

@@ -38,7 +38,10 @@ def start(ctx: typer.Context) -> None:
 def add(
     name: ScheduleName,
     target: Annotated[
-        str, typer.Argument(metavar="TARGET", help="Where the Dag is: file.py:dag or pkg.mod:dag.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="TARGET", help="Where the Dag or pipeline is: file.py:dag or pkg.mod:dag.", show_default=False
+        ),
     ],
     cron: Annotated[
         str | None,

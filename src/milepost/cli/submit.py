@@ -17,7 +17,10 @@ __all__ = ["submit"]
 
 def submit(
     target: Annotated[
-        str, typer.Argument(metavar="TARGET", help="Where the Dag is: file.py:dag or pkg.mod:dag.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="TARGET", help="Where the Dag or pipeline is: file.py:dag or pkg.mod:dag.", show_default=False
+        ),
     ],
     inputs: Inputs = None,
     file: InputsFile = None,
