@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -38,6 +39,15 @@ def fail_times(times: int) -> int:
     if count <= times:
         raise ValueError(f"attempt {count}")
     return count
+
+
+@task_function("t.sleepy")
+async def sleepy(times: int) -> str:
+    """Do not wake up, so many times."""
+    CALLS.append(("sleepy", times))
+    if sum(name == "sleepy" for name, _ in CALLS) <= times:
+        await asyncio.Event().wait()
+    return "awake"
 
 
 @task_function("t.generate")

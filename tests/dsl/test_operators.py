@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from milepost.draw.from_ledger import picture_of_run
 from milepost.dsl import WorkflowBuilder as B
 from milepost.dsl import register_workflow
 
@@ -226,3 +227,24 @@ def test_the_retry_of_a_loop_runs_the_whole_loop_again(run):
         B("again").foreach("l", "{{range(2)}}", lambda w: w.task("x", "t.fail_times", args=[1])).retry(1, timedelta(0))
     )
     assert run(flow).result() == [2, 3]
+
+
+def test_the_rounds_of_a_loop_are_drawn_as_one_node_that_tells_how_they_stand(run, ledger):
+    finished = run(B("drawn").foreach("l", "{{range(3)}}", lambda w: w.task("x", "t.echo")).task("end", "t.echo"))
+    picture = picture_of_run(ledger, finished.run_id)
+    (node,) = [node for node in picture.nodes if node.label == "l/x"]
+    assert (node.status.value, node.done, len(node.elements)) == ("completed", 3, 3)
+    assert not [node.label for node in picture.nodes if node.status is None or node.status.value == "pending"]
+
+
+def test_a_dynamic_foreach_asks_for_its_items_again_when_all_have_run(run):
+    flow = B("dyn").task("start", "t.echo", args=[[]], result_key="list")
+    flow.foreach("l", "{{range(2)}}", lambda w: w.task("x", "t.echo", args=["{{item}}"]), dynamic=True)
+    assert run(flow).result() == [0, 1]
+
+
+@pytest.mark.parametrize("options", [{}, {"max_concurrency": 1}])
+def test_an_attempt_that_takes_too_long_counts_as_a_failure_and_is_tried_again(run, calls, options):
+    flow = B("slow").task("s", "t.sleepy", args=[1]).timeout(timedelta(milliseconds=80)).retry(1, timedelta(0))
+    assert run(flow, **options).result() == "awake"
+    assert len(calls) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -17,6 +18,7 @@ __all__ = ["picture_of_run"]
 
 _CHILDREN: Final = 10_000  # runs inside a run that are looked at for the branches they took
 DIED: Final = "ProcessDied"  # the error type of what a dead process left open
+_ROUND: Final = re.compile(r"\[[^\]]*\]")  # the number of a loop's round in a label
 _DONE: Final = (StepStatus.COMPLETED, StepStatus.SKIPPED)
 
 
@@ -48,6 +50,7 @@ def picture_of_run(ledger: Ledger, run_id: str, *, is_interrupted: bool = False)
     edges = _edges(drawn, traversed)
     known = [node.label for node in drawn.nodes]
     kinds = {node.label: node.kind for node in drawn.nodes}
+    _gather_rounds(tops, elements, kinds)
     insides = {node.label: node.inside for node in drawn.nodes if node.inside is not None}
     has_switch = any(inside.startswith("switch") for inside in insides.values())
     children = ledger.list_runs(parent_run_id=run_id, limit=_CHILDREN) if has_switch else []
@@ -63,12 +66,35 @@ def picture_of_run(ledger: Ledger, run_id: str, *, is_interrupted: bool = False)
                 for name, tries in sorted(parts.items(), key=lambda part: _position(label, part[0]))
             ]
             node = _counted(node, shown, tops.get(label, ()))
+            if shown and label not in tops:  # a node in a loop: its rounds tell how it stands
+                node = replace(node, status=_status_of(shown), spans=tuple(s for part in shown for s in part.spans))
         inside = insides.get(label)
         if inside is not None:
             node = replace(node, inside=_taken(label, inside, children) if inside.startswith("switch") else inside)
         nodes.append(node)
     ordered = in_order(nodes, edges) if extra else tuple(nodes)
     return Picture(run.workflow, ordered, edges, run_id, run.status, _gaps(claims, rows, last_sign))
+
+
+def _gather_rounds(
+    tops: dict[str, list[StepAttempt]],
+    elements: dict[str, dict[str, list[StepAttempt]]],
+    kinds: dict[str, str],
+) -> None:
+    """Draw what a loop's rounds did, ``loop[3]/task``, as parts of the one node that the graph has for it."""
+    for label in [name for name in tops if name not in kinds and not name.endswith("]")]:
+        node = _ROUND.sub("", label)
+        if node in kinds and node not in tops:
+            elements[node][label] = tops.pop(label)
+            kinds[node] = StepKind.MAP
+
+
+def _status_of(parts: Sequence[PictureNode]) -> StepStatus:
+    found = {part.status for part in parts}
+    for status in (StepStatus.RUNNING, StepStatus.FAILED, StepStatus.CANCELLED):
+        if status in found:
+            return status
+    return parts[-1].status or StepStatus.PENDING
 
 
 def _taken(label: str, inside: str, children: Iterable[Run]) -> str:
