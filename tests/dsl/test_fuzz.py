@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from milepost.dsl import Workflow, WorkflowBuilder
+from milepost.engine import History
 
 leaf = st.tuples(st.sampled_from(["add", "fail"]), st.integers(0, 9))
 ok_leaf = st.tuples(st.just("add"), st.integers(0, 9))
@@ -102,6 +103,19 @@ def interpret(tree: list[Any], seen: list[int]) -> None:
                 seen += [30] * n
 
 
+def replays_from_any_prefix(workflow: Workflow, ledger: Any, finished: Any) -> None:
+    """Begin again with the first steps recorded: none of them is handed out again, and with all nothing is left."""
+    graph = workflow.for_worker().build()
+    steps = [step for step in ledger.list_steps(finished.run_id) if step.status.value == "completed"]
+    outputs = {step.label: ledger.get_output(finished.run_id, step.label) for step in steps}
+    for count in range(len(steps) + 1):
+        recorded = {step.label: outputs[step.label] for step in steps[:count]}
+        execution = graph.begin({}, History(recorded=dict(recorded)), "again")
+        first = execution.next_call()
+        assert first is None or first.label not in recorded
+        assert (first is None) == (count == len(steps)) == execution.is_completed
+
+
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(tree=trees)
 def test_generated_workflows_come_back_equal_and_run_as_the_interpreter_says(tree, ledger, calls) -> None:
@@ -123,5 +137,6 @@ def test_generated_workflows_come_back_equal_and_run_as_the_interpreter_says(tre
     ran = sorted(value[0] for name, value in calls if name == "add")
     if wanted == "completed":
         assert ran == sorted(seen)
+        replays_from_any_prefix(loaded, ledger, finished)
     else:  # of branches beside a failure, what had begun has ended, and no more
         assert not [n for n in ran if ran.count(n) > sorted(seen).count(n)]
