@@ -248,3 +248,20 @@ def test_an_attempt_that_takes_too_long_counts_as_a_failure_and_is_tried_again(r
     flow = B("slow").task("s", "t.sleepy", args=[1]).timeout(timedelta(milliseconds=80)).retry(1, timedelta(0))
     assert run(flow, **options).result() == "awake"
     assert len(calls) == 2
+
+
+def test_a_failed_run_that_is_resumed_goes_on_from_what_has_completed(ledger, calls):
+    workflow = B("again").task("a", "t.echo", args=[1]).task("f", "t.fail_times", args=[1]).build()
+    finished = workflow.run(ledger=ledger)
+    assert finished.status.value == "failed"
+    assert workflow.resume(finished.run_id, ledger=ledger).result() == 2
+    assert [name for name, _ in calls] == ["echo", "fail_times", "fail_times"]
+
+
+def test_a_failure_that_was_tolerated_is_not_tried_again_when_the_run_is_resumed(ledger, calls):
+    flow = B("again").task("bad", "t.fail", dependencies=[]).task("good", "t.echo", dependencies=[])
+    flow.join("j", ["bad", "good"], "all_of").task("f", "t.fail_times", args=[1])
+    workflow = flow.build()
+    finished = workflow.run(ledger=ledger)
+    assert workflow.resume(finished.run_id, ledger=ledger).status.value == "completed"
+    assert [name for name, _ in calls].count("fail") == 1

@@ -171,7 +171,7 @@ class Calls:
             self._later(lambda: then(value))
             return
         tries = self._tries.get(label, (0, 0))
-        if label in self._lost and (retry is None or tries[1] > retry.max_retries):
+        if label in self._lost and self._stands(inst, label, retry, tries[1]):
             error = FailedBefore(self._lost.pop(label))
             self._later(lambda: fail(error))
             return
@@ -183,6 +183,13 @@ class Calls:
                 self._wait_to_retry(call, delay)
                 return
         self._ready.append(call)
+
+    @staticmethod
+    def _stands(inst: Activation | None, label: str, retry: Any, failures: int) -> bool:
+        """Return whether a recorded failure stands: its budget is used up, or the run went on without it before."""
+        if failures:
+            return retry is None or failures > retry.max_retries
+        return inst is not None and label == inst.label and inst.scope.plan.block.tolerates(inst.id)
 
     def _wait_to_retry(self, call: Call, delay: float) -> None:
         pending: Pending = call.element

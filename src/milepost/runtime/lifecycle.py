@@ -339,7 +339,7 @@ def _load_recorded(ledger: Ledger, run_id: str, summaries: Iterable[StepSummary]
         history.tries[step.label] = (step.last_attempt, step.failures)
         if step.status == StepStatus.COMPLETED:
             history.recorded[step.label] = ledger.get_output(run_id, step.label)
-        elif step.status == StepStatus.FAILED and step.failures:
+        elif step.status == StepStatus.FAILED:
             history.lost[step.label] = f"step {step.label!r} failed in an earlier process"
     return history
 
