@@ -182,6 +182,13 @@ class Graph:
         """Return an execution of its own for a run, or None: the engine executes it as it stands."""
         return None
 
+    def plans(self) -> tuple[Any, Mapping[str, tuple[Any, Any]]] | None:
+        """Return what observers hear of it: its own plan, and by label those of a step's process and of the step.
+
+        None where it is no pipeline: every step belongs to the run itself.
+        """
+        return None
+
     def of_definition(self, stored: str) -> Graph | None:
         """Return the graph of a definition that a run began with, or None where only this one can be executed."""
         return None

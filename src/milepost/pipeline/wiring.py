@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from milepost.graph import Binding, Graph, Node, Source
@@ -15,6 +15,8 @@ from milepost.pipeline.plan import (
     ProcessPlan,
     StepPlan,
     iter_all_steps,
+    iter_processes,
+    iter_steps_in_process,
     narrowed,
 )
 
@@ -38,6 +40,15 @@ class PipelineGraph(Graph):
         self.plan = plan
         self.whole = whole
         super().__init__(plan.pipeline_type.__name__, nodes)
+
+    def plans(self) -> tuple[Any, Mapping[str, tuple[Any, Any]]]:
+        """Return the plan, and by label those of a step's process and of the step."""
+        steps = {
+            step.label: (process, step)
+            for process in iter_processes(self.plan)
+            for step in iter_steps_in_process(process)
+        }
+        return self.plan, steps
 
     def of_definition(self, stored: str) -> Graph | None:
         """Return the graph of the steps that a run was narrowed to, or None where it ran all of them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
@@ -12,6 +13,7 @@ from typing import Any, Final, TypeVar
 from milepost.errors import ConfigurationError
 from milepost.graph import Graph
 from milepost.ledger import Ledger
+from milepost.records import RunContext
 from milepost.runtime.async_driver import AsyncDriver
 from milepost.runtime.keeper import executing
 from milepost.runtime.lifecycle import finish, new_run, open_ledger, resume_session
@@ -101,6 +103,9 @@ def _begin(ledger: Ledger, new: NewRun, graph: Graph, inputs: Mapping[str, Any])
     session = RunSession(ledger, new.run_id, 1, graph, inputs)
     session.workflow = new.workflow
     session.family = new.run_id, new.created_by
+    if session.telling is not None:
+        is_last = json.loads(new.headers).get("last_attempt", True)
+        session.telling.ctx = RunContext(new.run_id, new.correlation_id, new.attempt, last_attempt=is_last)
     return session
 
 

@@ -133,7 +133,7 @@ class RunSession:
         if history is not None:
             self._show_history(history)
         observer = active_observer()
-        self.telling = None if observer is None else Telling(observer, graph.name, RunContext(run_id))
+        self.telling = None if observer is None else Telling(observer, graph, self.progress, RunContext(run_id))
         self._inputs = inputs
         own = graph.begin(inputs, history, run_id)
         self.execution: Execution = Execution(graph, inputs, history) if own is None else own
