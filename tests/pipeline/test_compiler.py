@@ -307,3 +307,11 @@ def test_an_edit_of_a_class_counts_the_next_time() -> None:
     pipeline.compile()
     pipeline.processes[0].steps = [Size]
     assert the_mistake_of(pipeline).code == MistakeCode.RESULT_NOT_PRODUCED
+
+
+def test_a_step_is_made_without_arguments() -> None:
+    class Made(Words):
+        def __init__(self, size: int, depth: int = 1) -> None:
+            self.size = size * depth
+
+    assert mistakes_of(pipeline_of(Made)) == [("INVALID_SIGNATURE", "Work.Made", "__init__")]

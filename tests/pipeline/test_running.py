@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from milepost import Ledger, Retry, RunFailed, StepContext, Worker
 from milepost.errors import InputError
@@ -241,3 +241,25 @@ def test_params_that_do_not_fit_are_an_error_before_a_run_exists(ledger: Ledger,
 
 def test_a_run_can_be_found_again_from_the_command_line() -> None:
     assert Numbers.runnable()._locate() == f"{Path(__file__).resolve()}:Numbers"
+
+
+def test_params_with_an_alias_or_a_field_called_params_are_taken_as_pydantic_takes_them(ledger: Ledger) -> None:
+    class Odd(BaseModel, frozen=True):
+        params: int
+        size: int = Field(alias="count", default=1)
+
+    class Show(Step[Odd]):
+        def execute(self, params: Odd) -> tuple[int, int]:
+            return params.params, params.size
+
+    class Showing(Process[Odd]):
+        steps = [Show]
+
+    class Odds(Pipeline[Odd]):
+        processes = [Showing]
+
+    assert Odds.run({"params": 5, "count": 2}, ledger=ledger).result() == (5, 2)
+    assert Odds.run({"params": 5}, ledger=ledger).result() == (5, 1)
+    assert Odds.runnable().run({"params": 5}, ledger=ledger).result() == (5, 1)
+    with pytest.raises(InputError, match="unknown field 'size'"):
+        Odds.run({"params": 5, "size": 2}, ledger=ledger)

@@ -178,6 +178,7 @@ class _Compiler:
             self._add(_C.INVALID_SIGNATURE, component, str(error), "Write a def with named parameters.", "execute")
             return None, (MISSING,)
         self._check_first(signature, params, component)
+        self._check_init(step, component)
         self._check_stray(step, signature, component)
         takes = [parameter for parameter in signature.takes if self._can_take(parameter, component, visible)]
         outputs = self._outputs(step, signature, component, visible)
@@ -204,6 +205,14 @@ class _Compiler:
             message = f"params is annotated {_named(first.annotation)}, and the class takes {_named(params)}."
             remedy = f"Annotate it {_named(params)}."
             self._add(_C.INVALID_PARAMS_TYPE, component, message, remedy, PARAMS)
+
+    def _check_init(self, step: type[Any], component: str) -> None:
+        variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        for name, parameter in inspect.signature(step).parameters.items():
+            if parameter.default is parameter.empty and parameter.kind not in variadic:
+                message = f"Its instances are made without arguments, and __init__() needs {name!r}."
+                remedy = "Drop __init__, or give the parameter a default; what a step works on comes with its params."
+                self._add(_C.INVALID_SIGNATURE, component, message, remedy, "__init__")
 
     def _check_stray(self, step: type[Any], signature: Signature, component: str) -> None:
         for name in signature.stray:

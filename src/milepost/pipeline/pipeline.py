@@ -133,7 +133,8 @@ class Pipeline(Generic[P]):
             KeyboardInterrupt: Recorded, then raised again.
         """
         options = _options(locals())
-        return cls.runnable(include).run({"params": params}, **options)
+        runnable = cls.runnable(include)
+        return runnable.run({"params": runnable.params(params)}, **options)
 
     @classmethod
     async def run_async(
@@ -155,7 +156,8 @@ class Pipeline(Generic[P]):
     ) -> FinishedRun:
         """Do what :meth:`run` does on the running event loop, without ever blocking it."""
         options = _options(locals())
-        return await cls.runnable(include).run_async({"params": params}, **options)
+        runnable = cls.runnable(include)
+        return await runnable.run_async({"params": runnable.params(params)}, **options)
 
     @classmethod
     def submit(
@@ -170,7 +172,8 @@ class Pipeline(Generic[P]):
             IncludeInvalid: As :meth:`run`.
             InputError: As :meth:`run`; nothing was submitted.
         """
-        return cls.runnable(include).submit({"params": params}, **options)
+        runnable = cls.runnable(include)
+        return runnable.submit({"params": runnable.params(params)}, **options)
 
     @classmethod
     async def submit_async(

@@ -50,7 +50,7 @@ class RunnablePipeline(Submitting, Scheduling, Replaying, RollingBack):
         """The fields of the params, required ones first: the inputs of a run for the command line."""
         fields = self.params_type.model_fields
         ordered = sorted(fields, key=lambda name: not fields[name].is_required())
-        return {name: fields[name].annotation for name in ordered}
+        return {fields[name].alias or name: fields[name].annotation for name in ordered}
 
     def validate(
         self, given: Mapping[str, Any] | None, name: str, more: Mapping[str, Any] | None = None
@@ -78,10 +78,16 @@ class RunnablePipeline(Submitting, Scheduling, Replaying, RollingBack):
                 f"{self.name!r} cannot run with these params: they must be {model.__name__} or a dict of "
                 f"its fields, not {show(given)}."
             )
-        known = {name for field, info in model.model_fields.items() for name in (field, info.alias) if name}
+        by_name = model.model_config.get("populate_by_name") or model.model_config.get("validate_by_name")
+        known = {
+            name
+            for field, info in model.model_fields.items()
+            for name in ((info.alias, field) if by_name else (info.alias or field,))
+            if name
+        }
         unknown = [] if model.model_config.get("extra") == "allow" else [key for key in given if key not in known]
         complaints = [
-            f"unknown field {key!r} (known: {', '.join(model.model_fields) or 'none'}){did_you_mean(str(key), known)}"
+            f"unknown field {key!r} (known: {', '.join(sorted(known)) or 'none'}){did_you_mean(str(key), known)}"
             for key in unknown
         ]
         try:
