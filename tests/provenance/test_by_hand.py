@@ -525,6 +525,21 @@ def test_a_runner_records_where_its_provenance_does(provenance: DagProvenance) -
     assert provenance.get_node_output(result.run_id, "double") == "8"
 
 
+def test_a_run_inside_a_run_is_called_by_its_place_there(provenance: DagProvenance) -> None:
+    with Dag("inner") as inner:
+        inner.node(double)
+    with Dag("outer") as outer:
+        outer.map(inner, outer.node(numbers), label="each")
+    run = outer.run(count=2, ledger=provenance.ledger)
+    children = [provenance.get_run(child.run_id) for child in provenance.get_child_runs(run.run_id)]
+    names = {child["dag_nsref"] for child in children if child is not None}
+    assert names == {"outer/each[0]", "outer/each[1]"}
+    seen = provenance.inspect_run(run.run_id)
+    assert seen is not None
+    each = next(node for node in seen.nodes if node.node_label == "each")
+    assert {sub.dag_nsref for sub in each.sub_dags} == names
+
+
 def test_a_run_whose_process_died_is_not_taken_up_by_those_who_cannot_go_on_with_it(
     provenance: DagProvenance, run: str
 ) -> None:

@@ -402,12 +402,20 @@ class DagProvenance:
             return None
         return {
             "run_id": run.run_id,
-            "dag_nsref": run.workflow,
+            "dag_nsref": self._nsref(run),
             "status": _word(run.status),
             "started_at": run.started_at / 1e6,
             "finished_at": _seconds(_told_end(run)),
             "source_inputs_json": run.inputs,
         }
+
+    def _nsref(self, run: HandRun) -> str:
+        """Return what a run is called: inside another by its place there, ``{parent}/{label}[{element or call}]``."""
+        if run.kind == MANUAL or run.parent_run_id is None or run.parent_step is None:
+            return run.workflow
+        parent = self._store.hand_get_run(run.parent_run_id)
+        place = run.parent_step if run.parent_step.endswith("]") else f"{run.parent_step}[call]"
+        return run.workflow if parent is None else f"{self._nsref(parent)}/{place}"
 
     def get_node_executions(self, run_id: str, *, elements: bool = False) -> list[dict[str, Any]]:
         """Return the last attempt of each node, in the order of their starts.
@@ -506,6 +514,7 @@ class DagProvenance:
                 label = child.parent_step or ""
                 inner.setdefault(label.partition("[")[0], []).append(seen)
         whole = _dag_run(run)
+        whole.dag_nsref = self._nsref(run)
         for one in self._executions(run_id):
             type_ = types.get(one.label, _own_type(one))
             whole.nodes.append(

@@ -28,6 +28,7 @@ class HandRun(NamedTuple):
     inputs: str | None
     told: str | None
     told_epoch: int | None
+    parent_step: str | None
 
 
 class Execution(NamedTuple):

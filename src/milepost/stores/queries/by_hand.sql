@@ -40,7 +40,7 @@ ON CONFLICT (run_id, downstream, upstream) DO NOTHING;
 SELECT
     r.run_id, r.workflow, r.kind, r.status, r.lease_owner, r.lease_until, r.lease_epoch, r.attempt,
     COALESCE(r.started_at, r.created_at), r.finished_at, r.parent_run_id, r.created_by, r.replay_of, p.inputs,
-    c.value, c.lease_epoch
+    c.value, c.lease_epoch, r.parent_step
 FROM runs AS r
 LEFT JOIN run_payloads AS p ON p.run_id = r.run_id
 LEFT JOIN checkpoints AS c ON c.run_id = r.run_id AND c.label = '' AND c.name = 'by hand'
