@@ -13,12 +13,15 @@ import linecache
 import textwrap
 import types
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from milepost.errors import MilepostError
 from milepost.values import encode
 
 __all__ = ["code_hash"]
+
+_KEPT: Final = 4096
+_blocks: dict[types.CodeType, tuple[list[str], str]] = {}  # the lines of a file, as they were read last, and a block
 
 
 def code_hash(fn: Callable[..., Any], options: dict[str, Any]) -> str:
@@ -60,11 +63,17 @@ def _lines_of(code: types.CodeType, fn: Any) -> str:
     lines = linecache.getlines(code.co_filename, getattr(fn, "__globals__", None))
     if not 0 < code.co_firstlineno <= len(lines):
         return ""
+    known = _blocks.get(code)
+    if known is not None and known[0] is lines:  # a def that makes functions again and again is read once
+        return known[1]
     try:
-        block = inspect.getblock(lines[code.co_firstlineno - 1 :])
+        block = textwrap.dedent("".join(inspect.getblock(lines[code.co_firstlineno - 1 :]))).strip()
     except (SyntaxError, IndentationError):
-        return ""
-    return textwrap.dedent("".join(block)).strip()
+        block = ""
+    if len(_blocks) > _KEPT:
+        _blocks.clear()
+    _blocks[code] = lines, block
+    return block
 
 
 def _bytecode(code: types.CodeType) -> str:
