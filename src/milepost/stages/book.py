@@ -124,7 +124,7 @@ class TaskBook:
 
     def carry_forward(self, stage: BaseStage[Any]) -> None:
         """Begin a stage's fields with what the stage before it left, or with what the task began with."""
-        position = self.stages.index(stage)
+        position = next(place for place, other in enumerate(self.stages) if other is stage)
         self._begin_with(stage, self.stages[position - 1] if position else None)
 
     def forget(self, stage: BaseStage[Any], to_stage: str | None) -> None:
