@@ -1,8 +1,8 @@
 """``python -m benchmarks``: measure and print the table.
 
 Args on the command line: names of parts (``steps``, ``postgres``, ``queues``, ``stages``, ``dags``, ``workflows``,
-``scale``) to measure only those; ``--json FILE`` writes the rows as JSON as well. PostgreSQL is a server of
-our own with its default settings, or the one that ``MILEPOST_TEST_POSTGRES`` names.
+``tracking``, ``scale``) to measure only those; ``--json FILE`` writes the rows as JSON as well. PostgreSQL is a server
+of our own with its default settings, or the one that ``MILEPOST_TEST_POSTGRES`` names.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import dags, postgres, queues, scale, stages, steps, workflows
+from benchmarks import dags, postgres, queues, scale, stages, steps, tracking, workflows
 from benchmarks.report import as_dict, show
 
 PARTS = {
@@ -27,6 +27,7 @@ PARTS = {
     "queues": queues.measure,
     "stages": stages.measure,
     "workflows": workflows.measure,
+    "tracking": tracking.measure,
     "dags": dags.measure,
     "scale": scale.measure,
 }

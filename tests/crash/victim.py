@@ -186,7 +186,7 @@ DAGS = {
     "undo": _undoable(),
     "undo async": _undoable(_in_async),
 }
-CONCURRENCY = {"one at a time": 1, "pure": 1, "marks": 1}
+CONCURRENCY = {"one at a time": 1, "pure": 1, "marks": 1, "undo": 1}
 # How often the keeper looks, in seconds. Where it never comes, every run makes the same commits; where it
 # comes all the time, it writes the starts of steps, and completions that could have waited, in between.
 TICKS = {"threads and keeper": 0.001, "task keeper": 0.001}
