@@ -52,6 +52,7 @@ class Line:
         ref = self.dag.node(self._step("a"), label="a", n=1)
         for label in "bcd":
             ref = self.dag.node(self._step(label), label=label, n=ref)
+        self.last = ref
 
     def _step(self, label: str) -> Callable[[int], int]:
         def body(n: int) -> int:
@@ -198,7 +199,8 @@ def test_a_replay_that_failed_goes_on_without_running_its_skipped_steps(ledger: 
             raise ValueError("no")
         return n
 
-    line.dag.node(last, n=line.dag.node(len, label="five", obj="12345"))
+    # After all the others, so that they are done when it fails.
+    line.dag.node(last, n=line.dag.node(len, label="five", obj="12345"), after=line.last)
     first = line.dag.run(ledger=ledger)
     again = line.dag.replay(first.run_id, ["last"], ledger=ledger)
     assert again.status == RunStatus.FAILED

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -531,3 +534,79 @@ def test_a_run_that_lives_elsewhere_is_not_restarted_and_its_holder_is_named(led
             go(runner.restart("one"))
         release.set()
         assert running.result(10).status == "completed"
+
+
+def test_the_loop_waits_for_no_database_in_a_run_a_restart_or_a_replay(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = [True]
+
+    def last(n: int) -> int:
+        if broken:
+            raise ValueError("no")
+        return n
+
+    dag = Dag("busy")
+    dag.node(last, n=dag.node(lambda: 1, label="first"))
+    dag.build()
+    called: list[tuple[str, int]] = []
+
+    def watch(name: str, verb: Callable[..., Any]) -> Callable[..., Any]:
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            called.append((name, threading.get_ident()))
+            return verb(*args, **kwargs)
+
+        return watched
+
+    for name in dir(ledger.store):
+        verb = getattr(ledger.store, name)
+        if not name.startswith("_") and inspect.ismethod(verb):
+            monkeypatch.setattr(ledger.store, name, watch(name, verb))
+
+    async def work() -> int:
+        runner = DagRunner(dag, ledger)
+        failed = await runner.run()
+        assert failed.status == "failed"
+        broken.clear()
+        restarted = await runner.restart(failed.run_id)
+        assert restarted.status == "completed"
+        assert (await runner.replay(failed.run_id, ["last"])).status == "completed"
+        return threading.get_ident()
+
+    loop_thread = asyncio.run(work())
+    assert {"apply", "claim_run", "create_replay"} <= {name for name, _ in called}
+    assert [name for name, thread in called if thread == loop_thread] == []
+
+
+def test_the_work_for_a_node_does_not_grow_with_the_graph(ledger: Ledger) -> None:
+    def calls_per_node(size: int, where: Ledger | None) -> float:
+        dag = line_of(size)
+        dag.build()
+        runner = DagRunner(dag, where)
+        count = 0
+
+        def profile(frame: Any, event: str, arg: Any) -> None:
+            nonlocal count
+            count += event == "call"
+
+        async def work() -> None:
+            sys.setprofile(profile)
+            try:
+                result = await runner.run()
+            finally:
+                sys.setprofile(None)
+            assert result.status == "completed"
+
+        asyncio.run(work())
+        return count / size
+
+    def line_of(size: int) -> Dag:
+        dag = Dag("long")
+        ref = dag.node(double, label="0", n=0)
+        for place in range(1, size):
+            ref = dag.node(double, label=str(place), n=ref)
+        return dag
+
+    for where in (None, ledger):
+        small, large = calls_per_node(100, where), calls_per_node(1600, where)
+        assert large < 1.1 * small, (small, large)
