@@ -19,6 +19,9 @@ from milepost.errors import (
     StepNotFound,
 )
 from milepost.model import StepKind
+from milepost.runtime.keeper import executing
+from milepost.runtime.rollback import _begin
+from milepost.runtime.undoing import find_mark
 
 log: list[tuple[Any, ...]] = []
 broken: set[Any] = set()
@@ -183,6 +186,22 @@ def test_resuming_a_run_whose_rollback_was_cut_short_finishes_the_rollback(way, 
     assert resumed.status is RunStatus.CANCELLED
     with pytest.raises(RunCancelled, match="rolled back"):
         resumed.result()
+
+
+def test_an_undo_that_an_interrupted_driver_records_again_does_not_end_the_rollback(ledger: Ledger) -> None:
+    run = make_dag().run(n=0, ledger=ledger)
+    with executing(ledger, run.run_id):
+        plan, session = _begin(ledger, run.run_id, dag.build(), to="make", dry_run=False, skip_missing=False)
+        assert session is not None
+        assert len(plan.undo) > 1
+        for _ in plan.undo[1:]:
+            call = session.execution.next_call()
+            assert call is not None
+            flight = session.begin(call)
+            session.accept(flight, None)
+            session.settle([flight], 0.0)
+            session.ledger.commit(session.record([flight]))  # the interrupt struck before the commit
+        assert find_mark(ledger, run.run_id) == {"to": "make"}
 
 
 def test_a_failed_run_is_undone_as_far_as_it_came(way, ledger: Ledger) -> None:

@@ -146,7 +146,7 @@ def undo_session(
         {},
         history=History(tries=tries),
         seq=ledger.store.max_seq(run.run_id),
-        companion=_Undoing(ledger, run, to, len(nodes)),
+        companion=_Undoing(ledger, run, to, {node.label for node in nodes}),
     )
     session.family = run.root_run_id, run.created_by
     session.belongs_to(run)
@@ -156,7 +156,7 @@ def undo_session(
 class _Undoing:
     """Takes the mark away with the last undo, and ends the run as what it is then."""
 
-    def __init__(self, ledger: Ledger, run: Run, to: str | None, left: int) -> None:
+    def __init__(self, ledger: Ledger, run: Run, to: str | None, left: set[str]) -> None:
         self._ledger = ledger
         self._run = run
         self._to = to
@@ -167,8 +167,9 @@ class _Undoing:
         return False
 
     def ended(self, flight: Flight, status: StepStatus, delay: float | None) -> Sequence[CheckpointWrite]:
-        """Return the end of the mark with the last undo."""
-        self._left -= status == StepStatus.COMPLETED
+        """Return the end of the mark with the last undo; an interrupted driver may tell of one twice."""
+        if status == StepStatus.COMPLETED:
+            self._left.discard(flight.call.label)
         return () if self._left else [_mark_write(self._ledger, self._run, None)]
 
     def stopped(self, flights: Sequence[Flight], message: str) -> Sequence[CheckpointWrite]:
