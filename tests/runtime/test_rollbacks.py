@@ -234,6 +234,32 @@ def test_steps_without_an_undo_are_named_before_anything_is_undone(way, ledger: 
     assert log == [("undo make", 2, [0, 1])]
 
 
+def test_a_step_that_the_graph_no_longer_has_is_one_that_nobody_can_undo(way, ledger: Ledger) -> None:
+    def fail(n: int) -> int:
+        if "fail" in broken:
+            raise ValueError("no")
+        return n
+
+    def build(*labels: str) -> Dag:
+        changing = Dag("changing")
+        for label in labels:
+            changing.node(make, label=label)
+        changing.node(fail)
+        return changing
+
+    broken.add("fail")
+    run = way.run(build("one", "two"), n=1, ledger=ledger)
+    broken.clear()
+    assert way.resume(build("two"), run.run_id, ledger=ledger, allow_changes=True).result() is not None
+    log.clear()
+    with pytest.raises(RollbackRefused, match="'one'"):
+        roll_back(way, run.run_id, ledger, build("two"))
+    plan = roll_back(way, run.run_id, ledger, build("two"), skip_missing=True)
+    assert sorted(plan.undo) == ["fail", "one", "two"]
+    assert log == [("undo make", 1, [0])]
+    assert ledger.require_run(run.run_id).error_type == "RolledBack"
+
+
 def test_an_undo_may_have_retries_of_its_own(way, ledger: Ledger) -> None:
     tries: list[int] = []
 

@@ -85,17 +85,22 @@ def plan_undo(graph: Graph, rows: Sequence[StepRow], to: str | None) -> Rollback
             if row.parent is not None:
                 last[row.parent] = max(last.get(row.parent, 0), row.seq)
     ordered = sorted(first.values(), key=lambda row: (max(row.seq, last.get(row.label, 0)), row.parent is None))
-    steps = [Undoable(row.label, True, False, _is_settled(_node_of(graph, row))) for row in ordered]
+    steps = [Undoable(row.label, True, False, _is_settled(_node_of(graph, row.label, row.parent))) for row in ordered]
     return plan_rollback(steps, to)
 
 
-def _node_of(graph: Graph, row: StepRow) -> Node:
-    return graph[row.label if row.parent is None else row.parent]
+def _node_of(graph: Graph, label: str, parent: str | None) -> Node | None:
+    """Return the node of a step or an element, None where a resume went on with a graph that has none."""
+    name = label if parent is None else parent
+    if name not in graph:
+        return None
+    node = graph[name]
+    return node if parent is None or node.is_map else None
 
 
-def _is_settled(node: Node) -> bool:
+def _is_settled(node: Node | None) -> bool:
     """Return whether somebody says how to undo a node, or nothing is there to undo."""
-    return node.pure or node.wait is not None or _undo_of(node) is not None
+    return node is not None and (node.pure or node.wait is not None or _undo_of(node) is not None)
 
 
 def _undo_of(node: Node) -> Step[..., Any] | None:
@@ -124,17 +129,11 @@ def undo_session(
     recorded = _Recorded(ledger, run.run_id, graph, inputs)
     nodes: list[Node] = []
     for index, label in enumerate(plan.undo):
-        node = graph[parents.get(label, label)]
-        undo = None if node.is_map and label == node.label else _undo_of(node)
-        nodes.append(
-            Node(
-                UNDO + label,
-                _NOTHING if undo is None else _body(undo, recorded, node, label),
-                after=(index - 1,) if index else (),
-                retry=None if undo is None else undo.retry,
-                undoes=label,
-            )
-        )
+        body, retry = _NOTHING, None
+        node = _node_of(graph, label, parents.get(label))
+        if node is not None and not (node.is_map and label == node.label) and (undo := _undo_of(node)) is not None:
+            body, retry = _body(undo, recorded, node, label), undo.retry
+        nodes.append(Node(UNDO + label, body, after=(index - 1,) if index else (), retry=retry, undoes=label))
     tries: dict[str, tuple[int, int]] = {}
     for row in rows:
         tries[row.label] = max(tries.get(row.label, (0, 0)), (row.attempt, 0))
