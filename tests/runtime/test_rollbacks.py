@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +21,7 @@ from milepost.errors import (
 )
 from milepost.model import StepKind
 from milepost.runtime.keeper import executing
+from milepost.runtime.lifecycle import claim
 from milepost.runtime.rollback import _begin
 from milepost.runtime.undoing import find_mark
 
@@ -290,6 +292,33 @@ def test_nothing_to_undo_leaves_the_run_as_it_is(way, ledger: Ledger) -> None:
     epoch = ledger.require_run(run.run_id).lease_epoch
     assert roll_back(way, run.run_id, ledger).is_empty
     assert ledger.require_run(run.run_id).lease_epoch == epoch
+
+
+def test_a_rollback_that_is_cancelled_while_it_claims_its_run_leaves_it_cancelled(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = dag.run(n=1, ledger=ledger)
+    claiming, may_claim = threading.Event(), threading.Event()
+
+    def claim_late(*args: Any) -> Any:
+        claiming.set()
+        may_claim.wait(10)
+        return claim(*args)
+
+    async def cancel() -> None:
+        task = asyncio.create_task(dag.rollback_async(run.run_id, ledger=ledger))
+        await asyncio.to_thread(claiming.wait, 10)
+        task.cancel()
+        asyncio.get_running_loop().call_later(0.05, may_claim.set)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    monkeypatch.setattr("milepost.runtime.rollback.claim", claim_late)
+    asyncio.run(cancel())
+    found = ledger.require_run(run.run_id)
+    assert (found.status, found.error_type) == (RunStatus.CANCELLED, "CancelledError")
+    monkeypatch.undo()
+    assert dag.rollback(run.run_id, ledger=ledger).undo == ("show", "total", "double", "double[0]", "make")
 
 
 def test_a_run_that_another_thread_executes_is_left_alone(ledger: Ledger) -> None:

@@ -37,7 +37,10 @@ from milepost.store import EdgeWrite, NewRun, RunEnd, RunWrite, StepRow
 from milepost.values import decode, encode
 
 __all__ = [
+    "as_begun",
+    "busy",
     "cancel_run",
+    "changes_of",
     "claim",
     "continue_session",
     "find_interrupted",
@@ -47,6 +50,7 @@ __all__ = [
     "note_code",
     "open_ledger",
     "pause_run",
+    "require_unowned",
     "resume_session",
     "summarize",
     "tags_text",
@@ -151,7 +155,7 @@ def resume_session(
     run = ledger.require_run(run_id)
     _check_resumable(ledger, run, is_inherited=is_inherited)
     graph = as_begun(ledger, run, graph)
-    changes, recoded = _changes_of(ledger, run, graph)
+    changes, recoded = changes_of(ledger, run, graph)
     if changes and not allow_changes:
         raise GraphChanged(run_id, changes)
     payload = ledger.get_payload(run_id)
@@ -213,7 +217,7 @@ def as_begun(ledger: Ledger, run: Run, graph: Graph) -> Graph:
     return graph if own is None else own
 
 
-def _changes_of(ledger: Ledger, run: Run, graph: Graph) -> tuple[list[str], list[str]]:
+def changes_of(ledger: Ledger, run: Run, graph: Graph) -> tuple[list[str], list[str]]:
     """Return how a graph differs from the one that a run started with, and the steps whose code does."""
     if run.hash is None or run.hash == graph.fingerprint:
         return [], []
@@ -249,7 +253,7 @@ def note_code(ledger: Ledger, run: Run, graph: Graph) -> None:
     Raises:
         GraphChanged: It is not only the code.
     """
-    changes, recoded = _changes_of(ledger, run, graph)
+    changes, recoded = changes_of(ledger, run, graph)
     if changes:
         raise GraphChanged(run.run_id, changes)
     _note_changes(ledger, run, graph, [], recoded)
@@ -297,11 +301,26 @@ def _check_resumable(ledger: Ledger, run: Run, *, is_inherited: bool) -> None:
             "be resumed",
             f"Look at it with `milepost show {run.run_id}`, or start a new run.",
         )
+    if not is_inherited:
+        require_unowned(ledger, run)
+
+
+def require_unowned(ledger: Ledger, run: Run) -> None:
+    """Refuse to take a run over that another live process executes.
+
+    Raises:
+        RunBusy: Its process lives and its lease runs.
+    """
     # The caller has marked the run as executing here, so that an own lease is a leftover of ours.
     is_leftover = run.lease_owner == current_owner()
-    if run.status == RunStatus.RUNNING and not is_inherited and not is_leftover and not is_interrupted(ledger, run):
-        until = to_datetime(run.lease_until or 0).isoformat(timespec="seconds")
-        raise RunBusy(run.run_id, describe_owner(run.lease_owner or "nobody"), until)
+    if run.status == RunStatus.RUNNING and not is_leftover and not is_interrupted(ledger, run):
+        raise busy(run)
+
+
+def busy(run: Run) -> RunBusy:
+    """Return the error that says who executes a run."""
+    until = to_datetime(run.lease_until or 0).isoformat(timespec="seconds")
+    return RunBusy(run.run_id, describe_owner(run.lease_owner or "nobody"), until)
 
 
 def _load_history(ledger: Ledger, run_id: str, graph: Graph, rows: list[StepRow], attempt: int) -> History:

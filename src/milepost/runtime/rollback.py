@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
-from milepost.clock import to_datetime
 from milepost.engine import RollbackPlan
-from milepost.errors import GraphChanged, InvalidTransition, RollbackRefused, RunBusy, StepNotFound, StoreConflict
-from milepost.graph import Graph, compare_definitions
+from milepost.errors import GraphChanged, InvalidTransition, RollbackRefused, StepNotFound, StoreConflict
+from milepost.graph import Graph
 from milepost.ledger import Ledger
 from milepost.model import Run
-from milepost.owner import current_owner, describe_owner
 from milepost.runtime.keeper import executing
-from milepost.runtime.lifecycle import claim, is_interrupted, open_ledger
-from milepost.runtime.run import RunOptions, drive, drive_async
+from milepost.runtime.lifecycle import busy, changes_of, claim, open_ledger, require_unowned
+from milepost.runtime.run import RunOptions, drive, drive_async, open_async, to_its_end
 from milepost.runtime.session import RunSession
 from milepost.runtime.steps import classes_of
 from milepost.runtime.undoing import begin_write, find_mark, plan_undo, undo_session
 from milepost.states import RunStatus
-from milepost.store import RunWrite
+from milepost.store import RunWrite, StepRow
 from milepost.values import decode
 
 __all__ = ["roll_back", "roll_back_async"]
@@ -42,14 +41,16 @@ async def roll_back_async(
     graph: Graph, run_id: str, options: RunOptions, *, to: str | None, dry_run: bool, skip_missing: bool
 ) -> RollbackPlan:
     """Do what :func:`roll_back` does on the running loop."""
-    ledger = await asyncio.to_thread(open_ledger, options.ledger, options.durability)
+    ledger = await open_async(options)
     with executing(ledger, run_id):
         beginning = asyncio.to_thread(_begin, ledger, run_id, graph, to=to, dry_run=dry_run, skip_missing=skip_missing)
-        plan, session = await beginning
+        (plan, session), cancelled = await to_its_end(beginning)
         if session is not None:
-            finished = await drive_async(session, options, None)
+            finished = await drive_async(session, options, cancelled)
             if not session.execution.is_completed:
                 finished.result()
+        elif cancelled is not None:
+            raise cancelled
     return plan
 
 
@@ -62,7 +63,7 @@ def _begin(
     inputs = dict(decode(ledger.get_payload(run_id).inputs, classes_of(graph)))
     rows = ledger.store.list_step_rows(run_id)
     mark = find_mark(ledger, run_id)
-    plan = _plan(ledger, run, graph, to if mark is None else mark["to"], is_new=mark is None)
+    plan = _plan(run, graph, rows, to if mark is None else mark["to"])
     if dry_run or (plan.is_empty and mark is None):
         return plan, None
     if plan.without_undo and mark is None and not skip_missing:
@@ -72,7 +73,7 @@ def _begin(
     except StoreConflict:
         taken = ledger.require_run(run_id)
         if taken.status == RunStatus.RUNNING:
-            raise _busy(taken) from None
+            raise busy(taken) from None
         raise
     if mark is None:
         ledger.commit(RunWrite(run_id, claimed.lease_epoch, checkpoints=[begin_write(ledger, claimed, to)]))
@@ -88,27 +89,17 @@ def _check(ledger: Ledger, run: Run, graph: Graph) -> None:
         raise InvalidTransition(
             f"Run {run.run_id}", run.status.value, "be rolled back", f"Cancel it first: `milepost cancel {run.run_id}`."
         )
-    if run.status == RunStatus.RUNNING and run.lease_owner != current_owner() and not is_interrupted(ledger, run):
-        raise _busy(run)
-    stored = None if run.hash is None else ledger.store.get_definition(run.hash)
-    if stored is not None and stored != graph.definition:
-        changes = compare_definitions(stored, graph.definition)
-        if changes:
-            raise GraphChanged(run.run_id, changes)
+    require_unowned(ledger, run)
+    changes, _ = changes_of(ledger, run, graph)
+    if changes:
+        raise GraphChanged(run.run_id, changes)
 
 
-def _busy(run: Run) -> RunBusy:
-    until = to_datetime(run.lease_until or 0).isoformat(timespec="seconds")
-    return RunBusy(run.run_id, describe_owner(run.lease_owner or "nobody"), until)
-
-
-def _plan(ledger: Ledger, run: Run, graph: Graph, to: str | None, *, is_new: bool) -> RollbackPlan:
-    rows = ledger.store.list_step_rows(run.run_id)
+def _plan(run: Run, graph: Graph, rows: Sequence[StepRow], to: str | None) -> RollbackPlan:
     try:
         return plan_undo(graph, rows, to)
     except KeyError:
-        if not is_new:
-            raise
-        if to in {row.label for row in rows} | {node.label for node in graph.nodes}:
+        labels = {row.label for row in rows}
+        if to in labels or to in graph:
             raise InvalidTransition(f"Step {to!r} of run {run.run_id}", "not completed", "be rolled back to") from None
-        raise StepNotFound(run.run_id, str(to), {row.label for row in rows}) from None
+        raise StepNotFound(run.run_id, str(to), labels) from None

@@ -27,12 +27,16 @@ from milepost.store import NewRun
 
 __all__ = [
     "RunOptions",
+    "drive",
+    "drive_async",
+    "open_async",
     "replay_graph",
     "replay_graph_async",
     "resume_graph",
     "resume_graph_async",
     "run_graph",
     "run_graph_async",
+    "to_its_end",
 ]
 
 DEFAULT_CONCURRENCY: Final = 32
@@ -92,10 +96,10 @@ def run_graph(graph: Graph, inputs: Mapping[str, Any], kind: str, options: RunOp
 
 async def run_graph_async(graph: Graph, inputs: Mapping[str, Any], kind: str, options: RunOptions) -> FinishedRun:
     """Create a run of the graph and drive it to its end on the running loop."""
-    ledger = await _open_async(options)
+    ledger = await open_async(options)
     new = _new(ledger, graph, inputs, kind, options)
     with executing(ledger, new.run_id):
-        _, cancelled = await _to_its_end(ledger.commit_async(new))
+        _, cancelled = await to_its_end(ledger.commit_async(new))
         return await drive_async(_begin(ledger, new, graph, inputs), options, cancelled)
 
 
@@ -135,12 +139,12 @@ def resume_graph(graph: Graph, run_id: str, options: RunOptions) -> FinishedRun:
 
 async def resume_graph_async(graph: Graph, run_id: str, options: RunOptions) -> FinishedRun:
     """Take a run up where it stopped and drive it to its end on the running loop."""
-    ledger = await _open_async(options)
+    ledger = await open_async(options)
     with executing(ledger, run_id):
         claiming = asyncio.to_thread(
             resume_session, ledger, run_id, graph, target=options.target, allow_changes=options.allow_changes
         )
-        session, cancelled = await _to_its_end(claiming)
+        session, cancelled = await to_its_end(claiming)
         return await drive_async(session, options, cancelled)
 
 
@@ -154,13 +158,13 @@ def replay_graph(graph: Graph, replay: Replay, options: RunOptions) -> FinishedR
 
 async def replay_graph_async(graph: Graph, replay: Replay, options: RunOptions) -> FinishedRun:
     """Create a run that replays another one, and drive it to its end on the running loop."""
-    ledger = await _open_async(options)
+    ledger = await open_async(options)
     new = await asyncio.to_thread(
         new_replay, ledger, graph, replay, options.run_id, options.target, options.tags, options.created_by
     )
     with executing(ledger, new.run_id):
         beginning = asyncio.to_thread(begin_replay, ledger, graph, new, replay)
-        session, cancelled = await _to_its_end(beginning)
+        session, cancelled = await to_its_end(beginning)
         return await drive_async(session, options, cancelled)
 
 
@@ -186,7 +190,7 @@ async def drive_async(
     return finish(session)
 
 
-async def _to_its_end(work: Awaitable[T]) -> tuple[T, asyncio.CancelledError | None]:
+async def to_its_end(work: Awaitable[T]) -> tuple[T, asyncio.CancelledError | None]:
     """Await what must not be left half-way; return its result, and the cancellation that came meanwhile.
 
     A run that is created or claimed by the time its task is cancelled has to be recorded as cancelled.
@@ -206,7 +210,8 @@ async def _to_its_end(work: Awaitable[T]) -> tuple[T, asyncio.CancelledError | N
             raise
 
 
-async def _open_async(options: RunOptions) -> Ledger:
+async def open_async(options: RunOptions) -> Ledger:
+    """Return the ledger that a run is recorded in, without blocking the loop."""
     if isinstance(options.ledger, Ledger):
         return open_ledger(options.ledger, options.durability)
     return await asyncio.to_thread(open_ledger, options.ledger, options.durability)
