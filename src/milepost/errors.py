@@ -538,32 +538,27 @@ class AttemptsExhausted(TaskEngineError):
 
 
 class RollbackRefused(TaskEngineError):
-    """A rollback would pass stages that say nothing of how to undo them."""
+    """A rollback would pass stages of a task, or steps of a run, that say nothing of how to undo them."""
 
-    def __init__(self, task_id: str, stages: Sequence[str]) -> None:
-        """Build the sentence from the task and the stages without an undo."""
+    def __init__(self, task_id: str, stages: Sequence[str], *, is_run: bool = False) -> None:
+        """Build the sentence from the task and the stages without an undo, or from the run and its steps."""
         self.task_id = task_id
         self.stages = tuple(stages)
-        many = len(self.stages) > 1
-        super().__init__(
-            f"Task {task_id} was not rolled back: {'stages' if many else 'stage'} {', '.join(map(repr, self.stages))} "
-            f"{'have' if many else 'has'} no rollback_stage(). Write {'them' if many else 'it'}, or pass over what "
-            "cannot be undone with skip_missing=True."
-        )
-
-    @classmethod
-    def of_run(cls, run_id: str, steps: Sequence[str]) -> RollbackRefused:
-        """Return the error of a run of steps."""
-        refused = cls(run_id, steps)
-        names = [repr(label) for label in refused.stages]
-        told = ", ".join(names if len(names) <= 5 else [*names[:5], f"and {len(names) - 5} more"])
-        refused.args = (
-            (
-                f"Run {run_id} was not rolled back: of {told} nobody says how to undo it. Give the step undo=, mark it "
-                "pure=True if it does nothing outside, or pass over what cannot be undone with skip_missing=True."
-            ),
-        )
-        return refused
+        names = [repr(label) for label in self.stages]
+        many = len(names) > 1
+        if is_run:
+            told = ", ".join(names if len(names) <= 5 else [*names[:5], f"and {len(names) - 5} more"])
+            message = (
+                f"Run {task_id} was not rolled back: of {told} nobody says how to undo it. Give the step undo=, mark "
+                "it pure=True if it does nothing outside, or pass over what cannot be undone with skip_missing=True."
+            )
+        else:
+            message = (
+                f"Task {task_id} was not rolled back: {'stages' if many else 'stage'} {', '.join(names)} "
+                f"{'have' if many else 'has'} no rollback_stage(). Write {'them' if many else 'it'}, or pass over what "
+                "cannot be undone with skip_missing=True."
+            )
+        super().__init__(message)
 
 
 # --- workflow tracking ---------------------------------------------------------------------------

@@ -67,7 +67,7 @@ def _begin(
     if dry_run or (plan.is_empty and mark is None):
         return plan, None
     if plan.without_undo and mark is None and not skip_missing:
-        raise RollbackRefused.of_run(run_id, plan.without_undo)
+        raise RollbackRefused(run_id, plan.without_undo, is_run=True)
     try:
         claimed = claim(ledger, run, run.attempt + (run.finished_at is not None))
     except StoreConflict:
