@@ -62,6 +62,8 @@ class History:
     elements: dict[int, dict[str, Any]] = field(default_factory=dict)
     tries: dict[str, tuple[int, int]] = field(default_factory=dict)
     undone: dict[str, int] = field(default_factory=dict)  # the last attempt of each label whose last one was undone
+    invalid: dict[str, str] = field(default_factory=dict)  # labels whose output is marked as bad, with the reason
+    void: dict[str, int] = field(default_factory=dict)  # of labels that are runs, the last attempt whose run is void
     keep_maps: bool = False
     recorded: dict[str, Any] = field(default_factory=dict)  # every completed label's value, for graphs that replay
     lost: dict[str, str] = field(default_factory=dict)  # labels that failed, for the same

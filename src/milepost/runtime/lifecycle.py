@@ -26,7 +26,7 @@ from milepost.ledger import Ledger
 from milepost.model import MANUAL, Run, check_run_id, new_run_id
 from milepost.owner import current_owner, describe_owner, is_owner_gone
 from milepost.runtime.conform import show
-from milepost.runtime.invalid import find_invalid, void_labels
+from milepost.runtime.invalid import find_invalid, mark_writes, void_attempts, void_steps
 from milepost.runtime.keeper import is_executing_here
 from milepost.runtime.outcome import FinishedRun, Outputs
 from milepost.runtime.session import RunSession
@@ -284,6 +284,9 @@ def _session(
     rows: list[StepRow],
     **options: Any,
 ) -> RunSession:
+    marks = mark_writes(run, graph, rows, history.invalid, ledger.clock.now())
+    if marks:
+        ledger.commit(RunWrite(run.run_id, run.lease_epoch, checkpoints=marks))
     seq = ledger.store.max_seq(run.run_id)
     session = RunSession(ledger, run.run_id, run.lease_epoch, graph, inputs, history=history, seq=seq, **options)
     session.family = run.root_run_id, run.created_by
@@ -326,16 +329,15 @@ def busy(run: Run) -> RunBusy:
 def _load_history(ledger: Ledger, run_id: str, graph: Graph, rows: list[StepRow], attempt: int) -> History:
     summaries = summarize(rows, attempt)
     invalid = find_invalid(ledger, run_id)
-    if invalid:
-        void, whole = void_labels(graph, invalid)
-        summaries = [
-            replace(step, status=StepStatus.PENDING) if step.label in void or step.parent in whole else step
-            for step in summaries
-        ]
+    void = void_steps(graph, rows, invalid) if invalid else set()
+    if void:
+        summaries = [replace(step, status=StepStatus.PENDING) if step.label in void else step for step in summaries]
     if graph.replays:
-        return _load_recorded(ledger, run_id, summaries)
+        return _load_recorded(ledger, run_id, summaries, invalid)
     plan = plan_restart(graph, summaries)
-    history = History(tries=plan.tries, undone=_undone(rows))
+    history = History(tries=plan.tries, undone=_undone(rows), invalid=invalid)
+    done = {step.label for step in summaries if step.status in (StepStatus.COMPLETED, StepStatus.SKIPPED)}
+    history.void = void_attempts(graph, rows, done, void, undone_after(rows))
     known = classes_of(graph)  # the stored names of classes may lead nowhere: the file was renamed meanwhile
     history.done = dict.fromkeys(plan.done, NOT_LOADED)
     for label in (*plan.load, *plan.load_maps):
@@ -352,8 +354,8 @@ def _load_history(ledger: Ledger, run_id: str, graph: Graph, rows: list[StepRow]
     return history
 
 
-def _load_recorded(ledger: Ledger, run_id: str, summaries: Iterable[StepSummary]) -> History:
-    history = History()
+def _load_recorded(ledger: Ledger, run_id: str, summaries: Iterable[StepSummary], invalid: dict[str, str]) -> History:
+    history = History(invalid=invalid)
     for step in summaries:
         history.tries[step.label] = (step.last_attempt, step.failures)
         if step.status == StepStatus.COMPLETED:

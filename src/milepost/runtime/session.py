@@ -130,6 +130,7 @@ class RunSession:
         self._rows = Rows(run_id, lease_epoch, graph)
         self._map_seq: dict[int, tuple[int, int]] = {}
         self._undone = {} if history is None else history.undone
+        self.void_attempts = {} if history is None else history.void  # of steps that are runs; see History
         if history is not None:
             self._show_history(history)
         observer = active_observer()

@@ -155,14 +155,20 @@ def _chosen(label: str, routed: Any) -> tuple[Any, Any]:
     )
 
 
-def child_run_id(parent_run_id: str, label: str) -> str:
+def child_run_id(parent_run_id: str, label: str, void: int = 0) -> str:
     """Return the id of the sub-run of a step: the same whenever it is asked for.
+
+    Args:
+        parent_run_id: The run of the step.
+        label: The step.
+        void: The last attempt of it whose sub-run no longer counts: one that was undone, or made of what was bad.
 
     Example:
         >>> child_run_id("018bcfe5-6800-7000-8000-000000000000", "part")[:18]
         '018bcfe5-6800-89d1'
     """
-    digest = hashlib.blake2b(f"{parent_run_id}\0{label}".encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    told = f"{parent_run_id}\0{label}" + (f"\0{void}" if void else "")
+    digest = hashlib.blake2b(told.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
     # A UUIDv8 (RFC 9562) that begins with the time of its parent's, where that has one, and so is listed beside it.
     head = parent_run_id.replace("-", "")[:12]
     if len(head) < 12 or not all(letter in "0123456789abcdef" for letter in head):
@@ -182,7 +188,7 @@ async def perform_subrun(ctx: SubContext, graph: Graph, branch: str, inputs: dic
     parent, flight = ctx.session, ctx.flight
     if graph.check_inputs is not None:
         inputs = graph.check_inputs(inputs)
-    run_id = child_run_id(parent.run_id, flight.call.label)
+    run_id = child_run_id(parent.run_id, flight.call.label, parent.void_attempts.get(flight.call.label, 0))
     is_new = flight.attempt == 1 and parent.lease_epoch == 1
     while True:
         with executing(parent.ledger, run_id):
