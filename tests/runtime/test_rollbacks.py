@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from milepost import Dag, Ledger, RunCancelled, RunFailed, RunStatus, StepContext, step
+from milepost.dag import DagContext
 from milepost.errors import (
     ConfigurationError,
     GraphChanged,
@@ -260,6 +261,21 @@ def test_a_step_that_the_graph_no_longer_has_is_one_that_nobody_can_undo(way, le
     assert sorted(plan.undo) == ["fail", "one", "two"]
     assert log == [("undo make", 1, [0])]
     assert ledger.require_run(run.run_id).error_type == "RolledBack"
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_an_undo_gets_the_context_that_it_asks_for(way, ledger: Ledger, is_async: bool) -> None:
+    def undo_it(ctx: DagContext) -> None:
+        log.append((ctx.dag_nsref, ctx.label))
+
+    async def undo_it_async(ctx: DagContext) -> None:
+        undo_it(ctx)
+
+    told = Dag("told")
+    told.node(step(undo=undo_it_async if is_async else undo_it)(lambda: 1), label="one")
+    run = way.run(told, ledger=ledger)
+    roll_back(way, run.run_id, ledger, told)
+    assert log == [("told", "undo:one")]
 
 
 def test_an_undo_may_have_retries_of_its_own(way, ledger: Ledger) -> None:

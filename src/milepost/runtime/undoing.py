@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -149,6 +149,7 @@ def undo_session(
     )
     session.family = run.root_run_id, run.created_by
     session.belongs_to(run)
+    session.workflow = run.workflow
     return session
 
 
@@ -237,17 +238,15 @@ def _body(undo: Step[..., Any], recorded: _Recorded, node: Node, label: str) -> 
             kwargs[undo.context_parameter] = context
         return kwargs
 
-    if undo.is_async:
-
-        async def perform_async(context: StepContext) -> None:
-            await undo.fn(**await asyncio.to_thread(arguments, context))
-
-        return Step(perform_async, name=undo.name, timeout=undo.timeout)
+    async def perform_async(context: StepContext) -> None:
+        await undo.fn(**await asyncio.to_thread(arguments, context))
 
     def perform(context: StepContext) -> None:
         undo.fn(**arguments(context))
 
-    return Step(perform, name=undo.name, timeout=undo.timeout)
+    body: Callable[..., Any] = perform_async if undo.is_async else perform
+    body.__annotations__["context"] = undo.context_class
+    return Step(body, name=undo.name, timeout=undo.timeout)
 
 
 def _nothing() -> None:
