@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
@@ -10,6 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from milepost.dag.build import Built, NodeSpec, build
+from milepost.dag.face import LedgerLike, options_of
 from milepost.dag.inputs import inputs_of_call
 from milepost.dag.place import find_target, lasting_target
 from milepost.dag.replaying import Replaying
@@ -20,7 +20,6 @@ from milepost.dag.submitting import Submitting
 from milepost.dag.writing import NodeRef, Writing
 from milepost.errors import ConfigurationError
 from milepost.graph import Graph
-from milepost.ledger import Ledger
 from milepost.runtime.outcome import FinishedRun
 from milepost.runtime.progress import Progress
 from milepost.runtime.run import RunOptions, resume_graph, resume_graph_async, run_graph, run_graph_async
@@ -28,8 +27,6 @@ from milepost.runtime.steps import Step
 from milepost.runtime.unrecorded import run_unrecorded
 
 __all__ = ["Dag", "NodeRef"]
-
-LedgerLike = Ledger | str | os.PathLike[str] | None
 
 
 class Dag(Writing, Submitting, Scheduling, Replaying, RollingBack):
@@ -196,17 +193,8 @@ class Dag(Writing, Submitting, Scheduling, Replaying, RollingBack):
         """
         built = self._build()
         values = built.validate(inputs, self.name, more_inputs)
-        options = RunOptions(
-            ledger=ledger,
-            run_id=run_id,
-            max_concurrency=max_concurrency,
-            executor=executor,
-            durability=durability,
-            tags=tags,
-            target=self._locate(target),
-            on_start=on_start,
-        )
-        return run_graph(built.graph, values, "dag", options)
+        options = options_of(RunOptions, locals(), target=self._locate(target))
+        return run_graph(built.graph, values, self.kind, options)
 
     async def run_async(
         self,
@@ -225,17 +213,8 @@ class Dag(Writing, Submitting, Scheduling, Replaying, RollingBack):
         """Do what :meth:`run` does on the running event loop, without ever blocking it."""
         built = self._build()
         values = built.validate(inputs, self.name, more_inputs)
-        options = RunOptions(
-            ledger=ledger,
-            run_id=run_id,
-            max_concurrency=max_concurrency,
-            executor=executor,
-            durability=durability,
-            tags=tags,
-            target=self._locate(target),
-            on_start=on_start,
-        )
-        return await run_graph_async(built.graph, values, "dag", options)
+        options = options_of(RunOptions, locals(), target=self._locate(target))
+        return await run_graph_async(built.graph, values, self.kind, options)
 
     def resume(
         self,
@@ -269,15 +248,7 @@ class Dag(Writing, Submitting, Scheduling, Replaying, RollingBack):
             GraphChanged: This graph is not the one it started with; the message says how.
             ValueNotRestorable: A stored output that is needed cannot be restored.
         """
-        options = RunOptions(
-            ledger=ledger,
-            max_concurrency=max_concurrency,
-            executor=executor,
-            durability=durability,
-            target=lasting_target(target),
-            allow_changes=allow_changes,
-            on_start=on_start,
-        )
+        options = options_of(RunOptions, locals(), target=lasting_target(target), run_id=None)
         return resume_graph(self.build(), run_id, options)
 
     async def resume_async(
@@ -293,15 +264,7 @@ class Dag(Writing, Submitting, Scheduling, Replaying, RollingBack):
         on_start: Callable[[Progress], None] | None = None,
     ) -> FinishedRun:
         """Do what :meth:`resume` does on the running event loop, without ever blocking it."""
-        options = RunOptions(
-            ledger=ledger,
-            max_concurrency=max_concurrency,
-            executor=executor,
-            durability=durability,
-            target=lasting_target(target),
-            allow_changes=allow_changes,
-            on_start=on_start,
-        )
+        options = options_of(RunOptions, locals(), target=lasting_target(target), run_id=None)
         return await resume_graph_async(self.build(), run_id, options)
 
     def _locate(self, target: str | None = None) -> str | None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Executor
 from typing import Any
 
-from milepost.dag.build import Built
+from milepost.dag.face import Face, LedgerLike, options_of
 from milepost.engine import ReplayPlan
 from milepost.ledger import Ledger
 from milepost.names import DEFAULT_QUEUE
@@ -22,17 +21,9 @@ from milepost.runtime.submission import SubmitOptions, new_task
 
 __all__ = ["Replaying"]
 
-LedgerLike = Ledger | str | os.PathLike[str] | None
 
-
-class Replaying:
+class Replaying(Face):
     """What a Dag does with runs that have been. Mixed into :class:`milepost.Dag`."""
-
-    name: str
-    kind: str
-
-    def _build(self) -> Built:
-        raise NotImplementedError
 
     def plan_replay(
         self,
@@ -58,7 +49,7 @@ class Replaying:
             numbers False its output is reused
             total True it was chosen
         """
-        opened = _opened(ledger)
+        opened = open_ledger(ledger)
         return self._plan(opened, run_id, nodes, changed, downstream, allow_changes).plan
 
     def replay(
@@ -116,17 +107,9 @@ class Replaying:
             >>> {step.label: step.status.value for step in ledger.list_steps(again.run_id)}
             {'numbers': 'skipped', 'total': 'completed'}
         """
-        opened = _opened(ledger, durability)
+        opened = open_ledger(ledger, durability)
         replay = self._plan(opened, run_id, nodes, changed, downstream, allow_changes)
-        options = RunOptions(
-            ledger=opened,
-            run_id=new_run_id,
-            max_concurrency=max_concurrency,
-            executor=executor,
-            tags=tags,
-            target=target,
-            on_start=on_start,
-        )
+        options = options_of(RunOptions, locals(), ledger=opened, durability=None, run_id=new_run_id)
         return replay_graph(self._build().graph, replay, options)
 
     async def replay_async(
@@ -147,17 +130,9 @@ class Replaying:
         on_start: Callable[[Progress], None] | None = None,
     ) -> FinishedRun:
         """Do what :meth:`replay` does on the running event loop, without ever blocking it."""
-        opened = await asyncio.to_thread(_opened, ledger, durability)
+        opened = await asyncio.to_thread(open_ledger, ledger, durability)
         replay = await asyncio.to_thread(self._plan, opened, run_id, nodes, changed, downstream, allow_changes)
-        options = RunOptions(
-            ledger=opened,
-            run_id=new_run_id,
-            max_concurrency=max_concurrency,
-            executor=executor,
-            tags=tags,
-            target=target,
-            on_start=on_start,
-        )
+        options = options_of(RunOptions, locals(), ledger=opened, durability=None, run_id=new_run_id)
         return await replay_graph_async(self._build().graph, replay, options)
 
     def submit_replay(
@@ -179,7 +154,7 @@ class Replaying:
 
         The arguments mean what they mean in :meth:`replay` and in :meth:`Dag.submit`.
         """
-        opened = _opened(ledger)
+        opened = open_ledger(ledger)
         replay = self._plan(opened, run_id, nodes, changed, downstream, allow_changes)
         payload = opened.get_payload(run_id)
         options = SubmitOptions(
@@ -209,7 +184,3 @@ class Replaying:
             downstream=downstream,
             allow_changes=allow_changes,
         )
-
-
-def _opened(ledger: LedgerLike, durability: str | None = None) -> Ledger:
-    return open_ledger(ledger, durability)

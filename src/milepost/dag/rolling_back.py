@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import Executor
 
+from milepost.dag.face import Face, LedgerLike, options_of
 from milepost.engine import RollbackPlan
-from milepost.graph import Graph
-from milepost.ledger import Ledger
 from milepost.runtime.progress import Progress
 from milepost.runtime.rollback import roll_back, roll_back_async
 from milepost.runtime.run import RunOptions
 
 __all__ = ["RollingBack"]
 
-LedgerLike = Ledger | str | os.PathLike[str] | None
 
-
-class RollingBack:
+class RollingBack(Face):
     """What a Dag does to undo runs. Mixed into :class:`milepost.Dag`."""
-
-    def build(self) -> Graph:
-        """See :meth:`milepost.Dag.build`."""
-        raise NotImplementedError
 
     def rollback(
         self,
@@ -84,7 +76,7 @@ class RollingBack:
             >>> shelf
             []
         """
-        options = RunOptions(ledger=ledger, executor=executor, durability=durability, on_start=on_start)
+        options = options_of(RunOptions, locals(), run_id=None)
         return roll_back(self.build(), run_id, options, to=to, dry_run=dry_run, skip_missing=skip_missing)
 
     async def rollback_async(
@@ -100,5 +92,5 @@ class RollingBack:
         on_start: Callable[[Progress], None] | None = None,
     ) -> RollbackPlan:
         """Do what :meth:`rollback` does on the running event loop, without ever blocking it."""
-        options = RunOptions(ledger=ledger, executor=executor, durability=durability, on_start=on_start)
+        options = options_of(RunOptions, locals(), run_id=None)
         return await roll_back_async(self.build(), run_id, options, to=to, dry_run=dry_run, skip_missing=skip_missing)

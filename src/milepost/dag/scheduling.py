@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from milepost.dag.build import Built
-from milepost.ledger import Ledger
+from milepost.dag.face import Face, LedgerLike, options_of
 from milepost.model import Schedule
 from milepost.names import DEFAULT_QUEUE
 from milepost.runtime.scheduling import ScheduleOptions, add_schedule
 
 __all__ = ["Scheduling"]
 
-LedgerLike = Ledger | str | os.PathLike[str] | None
 
-
-class Scheduling:
+class Scheduling(Face):
     """What a Dag does with schedules. Mixed into :class:`milepost.Dag`."""
-
-    name: str
-    kind: str
-
-    def _build(self) -> Built:
-        raise NotImplementedError
-
-    def _locate(self, target: str | None = None) -> str | None:
-        raise NotImplementedError
 
     def schedule(
         self,
@@ -89,16 +76,5 @@ class Scheduling:
             >>> [tick.hour for tick in ledger.next_ticks("nightly", 2)]
             [2, 2]
         """
-        options = ScheduleOptions(
-            name=name,
-            cron=cron,
-            every=every,
-            timezone=timezone,
-            start_at=start_at,
-            catch_up=catch_up,
-            max_active=max_active,
-            queue=queue,
-            priority=priority,
-            target=self._locate(target),
-        )
+        options = options_of(ScheduleOptions, locals(), target=self._locate(target))
         return add_schedule(ledger, self._build().graph, self.kind, inputs or {}, options)

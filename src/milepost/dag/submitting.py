@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from milepost.dag.build import Built
-from milepost.ledger import Ledger
+from milepost.dag.face import Face, LedgerLike, options_of
 from milepost.model import Retry
 from milepost.names import DEFAULT_QUEUE
 from milepost.runtime.handle import RunHandle
@@ -18,20 +16,9 @@ from milepost.runtime.submission import SubmitOptions, new_task, submit_tasks
 
 __all__ = ["Submitting"]
 
-LedgerLike = Ledger | str | os.PathLike[str] | None
 
-
-class Submitting:
+class Submitting(Face):
     """What a Dag does with queues. Mixed into :class:`milepost.Dag`."""
-
-    name: str
-    kind: str
-
-    def _build(self) -> Built:
-        raise NotImplementedError
-
-    def _locate(self, target: str | None = None) -> str | None:
-        raise NotImplementedError
 
     def submit(
         self,
@@ -86,20 +73,7 @@ class Submitting:
             >>> handle.status(), dag.submit({"name": "ada"}, ledger=ledger, idempotency_key="greet-ada").is_new
             (<RunStatus.PENDING: 'pending'>, False)
         """
-        options = SubmitOptions(
-            queue=queue,
-            priority=priority,
-            run_at=run_at,
-            delay=delay,
-            idempotency_key=idempotency_key,
-            tags=tags,
-            correlation_id=correlation_id,
-            max_attempts=max_attempts,
-            retry=retry,
-            run_id=run_id,
-            created_by=created_by,
-            target=self._locate(target),
-        )
+        options = options_of(SubmitOptions, locals(), target=self._locate(target))
         return self._submit([inputs or {}], ledger, options, conn)[0]
 
     def submit_many(
@@ -122,18 +96,7 @@ class Submitting:
 
         The arguments mean what they mean in :meth:`submit`.
         """
-        options = SubmitOptions(
-            queue=queue,
-            priority=priority,
-            run_at=run_at,
-            delay=delay,
-            tags=tags,
-            correlation_id=correlation_id,
-            max_attempts=max_attempts,
-            retry=retry,
-            created_by=created_by,
-            target=self._locate(),
-        )
+        options = options_of(SubmitOptions, locals(), target=self._locate())
         return self._submit(list(inputs), ledger, options, conn)
 
     async def submit_async(self, inputs: Mapping[str, Any] | None = None, **options: Any) -> RunHandle:
