@@ -153,6 +153,55 @@ def test_a_function_that_returns_a_dag_is_called(place, capsys, promise):
     assert (captured.out, captured.err) == ("", "building\n")
 
 
+PIPELINE = """
+from pydantic import BaseModel
+from milepost.pipeline import Pipeline, Process, Step
+
+class Params(BaseModel):
+    n: int = 1
+
+class Count(Step[Params]):
+    def execute(self, params: Params) -> int:
+        return params.n
+
+class Work(Process[Params]):
+    steps = [Count]
+
+def build(){}:
+    class Job(Pipeline[Params]):
+        processes = [Work]
+    return Job
+"""
+WORKFLOW = """
+from milepost.dsl import Workflow, WorkflowBuilder, task_function
+
+@task_function("target.one")
+def one():
+    return 1
+
+def build(){}:
+    return WorkflowBuilder("job").task("one", "target.one").build()
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "promise"),
+    [
+        (PIPELINE, ""),
+        (PIPELINE, " -> type[Pipeline[Params]]"),
+        (PIPELINE, " -> type"),
+        (WORKFLOW, ""),
+        (WORKFLOW, " -> Workflow"),
+    ],
+)
+def test_a_function_may_return_a_pipeline_or_a_workflow_too(place, source, promise):
+    place.write("flow_m.py", source.format(promise))
+    done = place.finish("run", "flow_m.py:build", "--run-id", "r1")
+    assert done.returncode == 0, done.stderr
+    assert place.finish("submit", "flow_m.py:build").returncode == 0
+    assert "r1" in place.finish("runs").stdout
+
+
 @pytest.mark.parametrize(
     ("source", "complaint"),
     [

@@ -1,7 +1,8 @@
 """From a target such as ``pkg.mod:dag`` or ``file.py:dag`` to the Dag itself.
 
-A target may also name a function without required parameters that returns a Dag, a ``Workflow`` of the DSL, or
-a workflow file: ``flow.yaml``, and ``flow.yaml:etl,billing`` where its functions are in these modules.
+What is called a Dag here may also be a pipeline's class, a ``Workflow`` of the DSL, or a function without required
+parameters that returns one of the three; and a target may be a workflow file: ``flow.yaml``, or
+``flow.yaml:etl,billing`` where its functions are in these modules.
 
 A file is imported as its module would be: under its dotted name where it lies in a package (folders with
 an ``__init__.py``), else under its own name, with the folder it is found from first on ``sys.path``, as
@@ -82,12 +83,8 @@ def load_targets(text: str) -> list[Target]:
     """
 
     def find(module: ModuleType, name: str, place: str) -> list[tuple[Any, str]]:
-        if name:
-            return [_find_dag(module, name, place)]
-        distinct: dict[int, tuple[Any, str]] = {}
-        for key, dag in _dags_of(module).items():
-            distinct.setdefault(id(dag), (dag, key))  # of several names for one Dag, the first
-        return [(_opened(found), key) for found, key in distinct.values()] or [_find_dag(module, name, place)]
+        every = {} if name else _distinct(module)
+        return [(_opened(dag), key) for key, dag in every.items()] or [_find_dag(module, name, place)]
 
     return _load(text, find)
 
@@ -278,11 +275,21 @@ def _dags_of(module: ModuleType) -> dict[str, Any]:
     return {key: value for key, value in found.items() if key not in bases}  # of pipelines: nothing to run
 
 
+def _distinct(module: ModuleType) -> dict[str, Any]:
+    """Return the Dags of a module by name: of several names for one Dag, the first."""
+    found: dict[int, tuple[str, Any]] = {}
+    for key, dag in _dags_of(module).items():
+        found.setdefault(id(dag), (key, dag))
+    return dict(found.values())
+
+
 def _is_flow(value: object) -> bool:
-    if isinstance(value, Dag) or (isinstance(value, type) and issubclass(value, Pipeline)):
-        return True
+    return isinstance(value, _classes()) or (isinstance(value, type) and issubclass(value, Pipeline))
+
+
+def _classes() -> tuple[type[Any], ...]:
     dsl = sys.modules.get("milepost.dsl")  # not loaded: then there is no workflow either
-    return dsl is not None and isinstance(value, dsl.Workflow)
+    return (Dag,) if dsl is None else (Dag, dsl.Workflow)
 
 
 def _opened(found: Any) -> Flow:
@@ -299,10 +306,10 @@ def _opened(found: Any) -> Flow:
 def _find_dag(module: ModuleType, name: str, place: str) -> tuple[Any, str]:
     dags = _dags_of(module)
     if not name:
-        distinct = {id(dag): key for key, dag in dags.items()}
+        distinct = _distinct(module)
         if len(distinct) == 1:
-            (key,) = distinct.values()
-            return _opened(dags[key]), key
+            ((key, dag),) = distinct.items()
+            return _opened(dag), key
         if not dags:
             raise TargetNotFound(
                 f"{place!r} has no Dag at the top of the module. Make one: dag = Dag(...); or name a function "
@@ -323,8 +330,8 @@ def _find_dag(module: ModuleType, name: str, place: str) -> tuple[Any, str]:
     return _build_dag(value, name, place, near), name
 
 
-def _build_dag(factory: Callable[[], Any], name: str, place: str, near: str) -> Dag:
-    """Call a function that returns a Dag. One that cannot be such a function is not called."""
+def _build_dag(factory: Callable[[], Any], name: str, place: str, near: str) -> Flow:
+    """Call a function that returns a Dag, and return that. One that cannot be such a function is not called."""
     try:
         signature = inspect.signature(factory, eval_str=True)
     except (NameError, TypeError, ValueError):
@@ -337,16 +344,19 @@ def _build_dag(factory: Callable[[], Any], name: str, place: str, near: str) -> 
             "arguments. Give its parameters defaults, or name a function that calls it."
         )
     promised = signature.return_annotation
-    is_other = isinstance(promised, type) and not (issubclass(promised, Dag) or issubclass(Dag, promised))
+    classes = (*_classes(), type)  # a pipeline is a class
+    is_other = isinstance(promised, type) and not any(
+        issubclass(promised, kind) or issubclass(kind, promised) for kind in classes
+    )
     if promised is None or (is_other and promised is not signature.empty) or inspect.iscoroutinefunction(factory):
         raise ConfigurationError(f"{name!r} in {place!r} is a function that returns no Dag.{near}")
     try:
-        dag = factory()
+        found = factory()
     except (Exception, SystemExit) as error:
         raise _broken(f"{place}:{name}", error) from error
-    if not isinstance(dag, Dag):
-        raise ConfigurationError(f"{name!r} in {place!r} returned {type(dag).__name__}, not a Dag.{near}")
-    return dag
+    if not _is_flow(found):
+        raise ConfigurationError(f"{name!r} in {place!r} returned {type(found).__name__}, not a Dag.{near}")
+    return _opened(found)
 
 
 def _listed(place: str, names: Iterable[str]) -> str:
