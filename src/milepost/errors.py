@@ -234,7 +234,8 @@ class StepNotFound(MilepostError, LookupError):
                 f"See how it stands: `milepost show {run_id}`."
             )
         else:
-            super().__init__(f"Run {run_id} has no step {label!r}.{did_you_mean(label, labels)}")
+            near = did_you_mean(label, labels) or f" Its steps: `milepost show {run_id}`."
+            super().__init__(f"Run {run_id} has no step {label!r}.{near}")
 
     def __str__(self) -> str:
         """Return the sentence."""

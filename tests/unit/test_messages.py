@@ -43,6 +43,8 @@ def test_the_output_of_a_step_that_failed_is_not_said_to_belong_to_no_step(ledge
         run.output("fail")
     with pytest.raises(StepNotFound, match=r"^Run r-1 has no step 'fial'\. Did you mean 'fail'\?$"):
         run.output("fial")
+    with pytest.raises(StepNotFound, match=r"^Run r-1 has no step 'other'\. Its steps: `milepost show r-1`\.$"):
+        run.output("other")
 
 
 def test_an_at_most_once_step_that_failed_is_not_said_to_lack_an_end(ledger: Ledger) -> None:
