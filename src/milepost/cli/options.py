@@ -7,15 +7,20 @@ from typing import Annotated
 import typer
 
 __all__ = [
+    "AllowChanges",
     "AsJson",
     "Durability",
     "Inputs",
     "InputsFile",
     "LedgerUrl",
     "MaxConcurrency",
+    "Priority",
+    "Queue",
     "RunId",
     "RunName",
+    "RunTarget",
     "Tags",
+    "Target",
 ]
 
 LedgerUrl = Annotated[
@@ -30,6 +35,26 @@ LedgerUrl = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run id, its unique beginning, or `latest`.")]
+RunTarget = Annotated[
+    str | None,
+    typer.Option(
+        "--target",
+        metavar="TARGET",
+        help="Where its code is: file.py:dag or file.py:build; needed if it moved, or if the run does not say.",
+        show_default=False,
+    ),
+]
+AllowChanges = Annotated[
+    bool, typer.Option("--allow-changes", help="Take a graph that is not the one the run started with.")
+]
+Target = Annotated[
+    str,
+    typer.Argument(
+        metavar="TARGET",
+        help="Where the Dag or pipeline is: file.py:dag, pkg.mod:dag, or a function that makes it: file.py:build.",
+        show_default=False,
+    ),
+]
 Durability = Annotated[
     str,
     typer.Option(
@@ -56,6 +81,8 @@ InputsFile = Annotated[
     str | None,
     typer.Option("--inputs", metavar="FILE", help="Inputs from a YAML or JSON file; - for stdin.", show_default=False),
 ]
+Queue = Annotated[str, typer.Option("--queue", metavar="NAME", help="The queue that runs wait in.")]
+Priority = Annotated[int, typer.Option("--priority", metavar="N", help="A lower number goes first.")]
 RunId = Annotated[
     str | None,
     typer.Option("--run-id", metavar="ID", help="The run's id; a new one if left out.", show_default=False),

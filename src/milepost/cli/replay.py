@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from milepost.cli.options import AsJson, Durability, LedgerUrl, MaxConcurrency, RunId
+from milepost.cli.options import AllowChanges, AsJson, Durability, LedgerUrl, MaxConcurrency, RunId, RunName, RunTarget
 
 if TYPE_CHECKING:
     from milepost.engine import ReplayPlan
@@ -15,9 +15,7 @@ __all__ = ["replay"]
 
 
 def replay(
-    name: Annotated[
-        str, typer.Argument(metavar="RUN", help="A run id, its unique beginning, or `latest`.", show_default=False)
-    ],
+    name: RunName,
     nodes: Annotated[
         list[str] | None,
         typer.Option(
@@ -32,13 +30,8 @@ def replay(
     ] = False,
     only: Annotated[bool, typer.Option("--only", help="Leave alone what is downstream of the chosen steps.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run and why, and run nothing.")] = False,
-    allow_changes: Annotated[
-        bool, typer.Option("--allow-changes", help="Replay with a graph that differs from the recorded one.")
-    ] = False,
-    target: Annotated[
-        str | None,
-        typer.Option("--target", metavar="TARGET", help="Where the Dag is, if it moved.", show_default=False),
-    ] = None,
+    allow_changes: AllowChanges = False,
+    target: RunTarget = None,
     ledger: LedgerUrl = None,
     run_id: RunId = None,
     durability: Durability = "power",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from milepost.cli.options import Durability, LedgerUrl, MaxConcurrency
+from milepost.cli.options import AllowChanges, Durability, LedgerUrl, MaxConcurrency, RunTarget
 
 if TYPE_CHECKING:
     from milepost.cli.target import Target
@@ -27,18 +27,8 @@ def resume(
         typer.Argument(metavar="RUN", help="A run id, its unique beginning, or `latest`.", show_default=False),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Go on with every run whose process died.")] = False,
-    target: Annotated[
-        str | None,
-        typer.Option(
-            "--target",
-            metavar="TARGET",
-            help="Where the Dag is: needed if it moved, or if the run does not say.",
-            show_default=False,
-        ),
-    ] = None,
-    allow_changes: Annotated[
-        bool, typer.Option("--allow-changes", help="Go on with a graph that is not the one the run started with.")
-    ] = False,
+    target: RunTarget = None,
+    allow_changes: AllowChanges = False,
     ledger: LedgerUrl = None,
     durability: Durability = "power",
     max_concurrency: MaxConcurrency = None,

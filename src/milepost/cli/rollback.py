@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from milepost.cli.options import Durability, LedgerUrl, RunName
+from milepost.cli.options import Durability, LedgerUrl, RunName, RunTarget
 
 if TYPE_CHECKING:
     from milepost.engine import RollbackPlan
@@ -26,15 +26,7 @@ def rollback(
     skip_missing: Annotated[
         bool, typer.Option("--skip-missing", help="Pass over what does not say how to undo it.")
     ] = False,
-    target: Annotated[
-        str | None,
-        typer.Option(
-            "--target",
-            metavar="TARGET",
-            help="Where the Dag is, or what makes the task's engine: needed if it moved, or if the run does not say.",
-            show_default=False,
-        ),
-    ] = None,
+    target: RunTarget = None,
     ledger: LedgerUrl = None,
     durability: Durability = "power",
 ) -> None:

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
-from milepost.cli.options import Durability, Inputs, InputsFile, LedgerUrl, MaxConcurrency, RunId, Tags
+from milepost.cli.options import Durability, Inputs, InputsFile, LedgerUrl, MaxConcurrency, RunId, Tags, Target
 
 __all__ = ["run"]
 
 
 def run(
-    target: Annotated[
-        str,
-        typer.Argument(
-            metavar="TARGET",
-            help="Where the Dag or pipeline is: file.py:dag, pkg.mod:dag, or a function that makes it: file.py:build.",
-            show_default=False,
-        ),
-    ],
+    target: Target,
     inputs: Inputs = None,
     file: InputsFile = None,
     ledger: LedgerUrl = None,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from milepost.cli.options import AsJson, LedgerUrl
+from milepost.cli.options import AsJson, InputsFile, LedgerUrl, Priority, Queue, Target
 
 if TYPE_CHECKING:
     from milepost.ledger import Ledger
@@ -37,12 +37,7 @@ def start(ctx: typer.Context) -> None:
 @schedules.command()
 def add(
     name: ScheduleName,
-    target: Annotated[
-        str,
-        typer.Argument(
-            metavar="TARGET", help="Where the Dag or pipeline is: file.py:dag or pkg.mod:dag.", show_default=False
-        ),
-    ],
+    target: Target,
     cron: Annotated[
         str | None,
         typer.Option(
@@ -85,14 +80,9 @@ def add(
             show_default=False,
         ),
     ] = None,
-    file: Annotated[
-        str | None,
-        typer.Option(
-            "--inputs", metavar="FILE", help="Inputs from a YAML or JSON file; - for stdin.", show_default=False
-        ),
-    ] = None,
-    queue: Annotated[str, typer.Option(metavar="NAME", help="The queue its runs wait in.")] = "default",
-    priority: Annotated[int, typer.Option(metavar="N", help="A lower number goes first.")] = 0,
+    file: InputsFile = None,
+    queue: Queue = "default",
+    priority: Priority = 0,
     ledger: LedgerUrl = None,
 ) -> None:
     """Add a schedule. Any worker fires it; one that knows the Dag executes its runs."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from milepost.cli.options import Inputs, InputsFile, LedgerUrl, RunId, Tags
+from milepost.cli.options import Inputs, InputsFile, LedgerUrl, Priority, Queue, RunId, Tags, Target
 
 if TYPE_CHECKING:
     from milepost.runtime import RunHandle
@@ -16,16 +16,11 @@ __all__ = ["submit"]
 
 
 def submit(
-    target: Annotated[
-        str,
-        typer.Argument(
-            metavar="TARGET", help="Where the Dag or pipeline is: file.py:dag or pkg.mod:dag.", show_default=False
-        ),
-    ],
+    target: Target,
     inputs: Inputs = None,
     file: InputsFile = None,
-    queue: Annotated[str, typer.Option("--queue", metavar="NAME", help="The queue it waits in.")] = "default",
-    priority: Annotated[int, typer.Option("--priority", metavar="N", help="A lower number goes first.")] = 0,
+    queue: Queue = "default",
+    priority: Priority = 0,
     delay: Annotated[
         str | None,
         typer.Option("--delay", metavar="SPAN", help="Not before: 30 (seconds), 5m, 2h.", show_default=False),

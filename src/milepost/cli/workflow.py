@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from milepost.cli.options import Durability, Inputs, InputsFile, LedgerUrl, MaxConcurrency, RunId, Tags
+from milepost.cli.options import Durability, Inputs, InputsFile, LedgerUrl, MaxConcurrency, Queue, RunId, Tags
 
 if TYPE_CHECKING:
     from milepost.dsl import Workflow
@@ -120,7 +120,7 @@ def submit(
     inputs: Inputs = None,
     inputs_file: InputsFile = None,
     modules: Modules = None,
-    queue: Annotated[str, typer.Option("--queue", metavar="NAME", help="The queue it waits in.")] = "default",
+    queue: Queue = "default",
     tags: Tags = None,
     ledger: LedgerUrl = None,
 ) -> None:
