@@ -131,3 +131,20 @@ def test_a_replay_is_shown_with_what_it_was_asked_for(place: Any) -> None:
     place.finish("run", "job.py:dag", "--run-id", "one")
     place.finish("replay", "one", "--node", "total", "--only", "--run-id", "two")
     assert "replay of one: total, and nothing downstream of it" in place.finish("show", "two").stdout
+
+
+WORKFLOW = """
+name: waiting
+tasks:
+  pause: {task_id: pause, operator_type: wait, wait_for: 0.01}
+"""
+
+
+def test_runs_that_cannot_be_replayed_or_rolled_back_are_refused_with_what_to_do(place: Any) -> None:
+    place.write("waiting.yaml", WORKFLOW)
+    place.finish("workflow", "run", "waiting.yaml", "--run-id", "w1")
+    for words in (["replay", "w1"], ["replay", "w1", "--dry-run"], ["rollback", "w1"]):
+        told = place.finish(*words)
+        assert told.returncode == 2
+        assert "Error: Run w1 is of kind 'workflow', and " in told.stderr
+        assert "milepost show w1" in told.stderr

@@ -215,6 +215,7 @@ def test_a_backfill_without_an_end_goes_up_to_now(jobs: Any):
         ("trigger nightl", 3, "Did you mean 'nightly'?"),
         ("backfill nightl --from 2026-01-01", 3, "Did you mean 'nightly'?"),
         ("lst", 2, "No such command 'lst'. Did you mean 'list'?"),
+        ("add x jobs.py --every 1h --ledger :memory:", 2, "A ledger in memory ends with its process. Name a file"),
         ("add x jobs.py", 2, "A schedule has a cron line or an interval"),
         ("add x jobs.py --every 1h --cron *", 2, "A schedule has a cron line or an interval"),
         ("add x jobs.py --cron *", 2, "'*' is not a cron line (Wrong number of fields). Use five fields"),

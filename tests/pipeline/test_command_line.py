@@ -105,6 +105,18 @@ def test_a_pipeline_is_drawn_and_its_mistakes_are_told_in_one_line(folder: Path)
     assert "Traceback" not in told.stderr
 
 
+def test_the_mistakes_of_a_pipeline_that_has_run_are_told_in_one_line_too(folder: Path) -> None:
+    (folder / "log").write_text("Sum\n")
+    words = ("--input", "n=3", "--input", f"marker={folder / 'log'}", "--run-id", "r1")
+    assert milepost("submit", "pipeline_job.py:Job", *words).returncode == 0
+    (folder / "pipeline_job.py").write_text(JOB.replace("steps = [Sum, Tell]", "steps = [Tell, 3]"))
+    for verb in ("resume", "replay", "rollback"):
+        told = milepost(verb, "r1")
+        assert told.returncode == 2
+        assert "Error: Pipeline Job has 2 mistakes" in told.stderr
+        assert "--target" not in told.stderr
+
+
 def test_a_field_that_does_not_fit_is_told(folder: Path) -> None:
     told = milepost("run", "pipeline_job.py", "--input", "n=many", "--input", "marker=x")
     assert told.returncode != 0

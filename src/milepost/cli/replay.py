@@ -39,16 +39,18 @@ def replay(
     as_json: AsJson = False,
 ) -> None:
     """Make a new run of an old one: chosen steps and what depends on them run again, the rest is copied."""
-    from milepost.cli.console import print_json
+    from milepost.cli.console import command, print_json
     from milepost.cli.execution import execute
-    from milepost.cli.ledgers import open_existing
-    from milepost.cli.resume import find_target
+    from milepost.cli.ledgers import ledger_words, open_existing
+    from milepost.cli.resume import find_target, require_kind
     from milepost.errors import ConfigurationError
 
     if as_json and not dry_run:
         raise ConfigurationError("--json belongs to --dry-run. Look at the new run with `milepost show RUN --json`.")
     opened = open_existing(ledger, read_only=dry_run, **({} if dry_run else {"durability": durability}))
     run = opened.find_run(name)
+    shown = command("show", run.run_id, "--json", *ledger_words(ledger))
+    require_kind(run, ("dag", "pipeline"), "replay", f"Start a new one with its inputs: `{shown}` has them.")
     found = find_target(opened, run, target)
     labels = nodes or []
     if dry_run:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from milepost.ledger import Ledger
     from milepost.model import Run
 
-__all__ = ["find_target", "resume"]
+__all__ = ["find_target", "require_kind", "resume"]
 
 _GRACE: Final = 10.0  # seconds a child gets to record that it was stopped
 
@@ -93,7 +93,7 @@ def find_target(opened: Ledger, run: Run, target: str | None) -> Target:
         ConfigurationError: Neither says, or it cannot be loaded.
     """
     from milepost.cli.target import load_target
-    from milepost.errors import ConfigurationError
+    from milepost.errors import ConfigurationError, TargetNotFound
 
     place = target if target is not None else opened.get_payload(run.run_id).target
     if place is None:
@@ -104,9 +104,24 @@ def find_target(opened: Ledger, run: Run, target: str | None) -> Target:
     try:
         return load_target(place)
     except ConfigurationError as error:
-        if target is not None:
-            raise
+        if target is not None or type(error) not in (ConfigurationError, TargetNotFound):
+            raise  # of others, such as a list of mistakes, the place is right
         raise type(error)(f"{error} If the Dag of run {run.run_id} has moved, name it with --target.") from error
+
+
+def require_kind(run: Run, kinds: tuple[str, ...], verb: str, remedy: str) -> None:
+    """Refuse a run of a kind that has no such verb.
+
+    Raises:
+        ConfigurationError: Its kind is none of these.
+    """
+    from milepost.errors import ConfigurationError
+
+    if run.kind not in kinds:
+        known = ", ".join(map(repr, kinds))
+        raise ConfigurationError(
+            f"Run {run.run_id} is of kind {run.kind!r}, and `milepost {verb}` takes {known} only. {remedy}"
+        )
 
 
 def _resume_all(opened: Ledger, ledger: str | None, durability: str, max_concurrency: int | None) -> int:

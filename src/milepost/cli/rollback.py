@@ -35,11 +35,13 @@ def rollback(
     from milepost.cli.execution import Terminated, terminating
     from milepost.cli.failures import INTERRUPTED, TERMINATED
     from milepost.cli.ledgers import ledger_words, open_existing
-    from milepost.cli.resume import find_target
+    from milepost.cli.resume import find_target, require_kind
     from milepost.cli.tasks import TASK, load_engine
 
     opened = open_existing(ledger, read_only=False, durability=durability)
     run = opened.find_run(name)
+    shown = command("show", run.run_id, *ledger_words(ledger))
+    require_kind(run, ("dag", "pipeline", TASK), "rollback", f"Undo by hand what its steps did: `{shown}` lists them.")
     is_task = run.kind == TASK
     what = f"{'task' if is_task else 'run'} {run.run_id}"
     try:

@@ -88,7 +88,7 @@ def add(
     """Add a schedule. Any worker fires it; one that knows the Dag executes its runs."""
     from milepost.cli.console import command
     from milepost.cli.inputs import read_inputs
-    from milepost.cli.ledgers import ledger_words
+    from milepost.cli.ledgers import ledger_words, refuse_memory
     from milepost.cli.schedule_view import next_text, when_text
     from milepost.cli.target import load_target
     from milepost.cli.times import parse_moment, parse_span
@@ -96,6 +96,7 @@ def add(
     from milepost.engine.ticks import check_zone, zone_of
     from milepost.ledger import Ledger
 
+    refuse_memory(ledger)
     zone = zone_of(check_zone(timezone))
     span = None if every is None else parse_span(every, "--every")
     start_at = None if start is None else parse_moment(start, "--start", zone)
