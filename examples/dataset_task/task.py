@@ -91,7 +91,7 @@ class Transform(DatasetStage):
 
             def transform(line: str) -> None:
                 if PAUSE:
-                    time.sleep(PAUSE)
+                    time.sleep(PAUSE)  # stands for slow work, so that there is time to kill it in the middle
                 number, name = line.split(",")
                 file.write(json.dumps({"number": int(number), "name": name.title()}) + "\n")
 

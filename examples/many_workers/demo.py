@@ -68,7 +68,7 @@ def main() -> int:
             print(f"Submitted {len(handles)} runs of {dag.name!r}. Starting {WORKERS} workers ...")
             workers += [start_worker(server.url, number + 1) for number in range(WORKERS)]
             while (found := busiest(ledger)) is None:
-                time.sleep(0.01)
+                time.sleep(0.01)  # to look again: how far runs in other processes are stands only in the ledger
             pid, run_id = found
             os.kill(pid, signal.SIGKILL)
             done = ledger.store.count_steps(run_id).get("completed", 0)
