@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from milepost import Dag, FinishedRun, Ledger, RunStatus, StepStatus, Worker, step
-from milepost.errors import ConfigurationError, GraphChanged, RunNotFound
+from milepost.errors import ConfigurationError, GraphChanged, RunNotFound, StoreError
 
 
 @pytest.fixture
@@ -301,6 +301,17 @@ def test_a_dry_run_says_which_step_changed_and_why(ledger: Ledger, edited: Dag, 
     plan = edited.plan_replay(first.run_id, changed=True, ledger=ledger)
     assert {s.label: s.reason for s in plan.steps}[label] == reason
     assert len(ledger.list_runs()) == 1
+
+
+def test_a_plan_only_reads_and_makes_no_ledger(tmp_path: Path) -> None:
+    path = tmp_path / "some.db"
+    with pytest.raises(StoreError):
+        build().plan_replay("r1", ledger=path)
+    assert not path.exists()
+    build().run(ledger=path, run_id="r1")
+    with Ledger.open(path, read_only=True) as reading:
+        assert build().plan_replay("r1", ledger=reading).to_run == ()
+    assert build().plan_replay("r1", ["b"], ledger=path).to_run == ("b", "c")
 
 
 def test_nothing_runs_again_where_nothing_changed(ledger: Ledger, replay: Callable[..., Any]) -> None:

@@ -54,17 +54,9 @@ def replay(
     found = find_target(opened, run, target)
     labels = nodes or []
     if dry_run:
-        from milepost.runtime.replaying import plan
-
-        planned = plan(
-            opened,
-            run.run_id,
-            found.dag.build(),
-            labels,
-            changed=changed,
-            downstream=not only,
-            allow_changes=allow_changes,
-        ).plan
+        planned = found.dag.plan_replay(
+            run.run_id, labels, changed=changed, downstream=not only, allow_changes=allow_changes, ledger=opened
+        )
         if as_json:
             print_json(_document(planned))
         else:

@@ -49,8 +49,10 @@ class Replaying(Face):
             numbers False its output is reused
             total True it was chosen
         """
-        opened = open_ledger(ledger)
-        return self._plan(opened, run_id, nodes, changed, downstream, allow_changes).plan
+        if not isinstance(ledger, Ledger):
+            with Ledger.open(ledger, read_only=True) as opened:
+                return self._plan(opened, run_id, nodes, changed, downstream, allow_changes).plan
+        return self._plan(ledger, run_id, nodes, changed, downstream, allow_changes).plan
 
     def replay(
         self,
