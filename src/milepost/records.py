@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from milepost.schema import ColumnSchema, DatetimeType, Dtype
+from milepost.schema import ColumnSchema, ColumnType, DatetimeType, Dtype
 
 __all__ = [
     "EventName",
@@ -25,6 +25,7 @@ __all__ = [
     "StepRunRecord",
     "get_record_schema",
     "get_record_table_name",
+    "to_row",
 ]
 
 
@@ -91,7 +92,15 @@ class RunContext:
     process_run_id: str | None = None
 
 
-def _row(record: Any) -> dict[str, Any]:
+def to_row(record: ExecutionRecord) -> dict[str, Any]:
+    """Return the row of a record's table: every field but ``event``, in order, its status as plain text.
+
+    Example:
+        >>> now = datetime(2026, 1, 2)
+        >>> record = StepRunRecord(EventName.STEP_END, "r", None, 1, "s", "Load", now, RunStatus.SUCCESS, 12, None)
+        >>> list(to_row(record).items())[:4]
+        [('run_id', 'r'), ('correlation_id', None), ('attempt', 1), ('step_run_id', 's')]
+    """
     row = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
     del row["event"]
     row["status"] = str(row["status"])
@@ -118,7 +127,7 @@ class PipelineRunRecord:
 
     def to_row(self) -> dict[str, Any]:
         """Return the row of its table: every field but ``event``, in order."""
-        return _row(self)
+        return to_row(self)
 
 
 @dataclass(frozen=True)
@@ -142,7 +151,7 @@ class ProcessRunRecord:
 
     def to_row(self) -> dict[str, Any]:
         """Return the row of its table: every field but ``event``, in order."""
-        return _row(self)
+        return to_row(self)
 
 
 @dataclass(frozen=True)
@@ -165,7 +174,7 @@ class StepRunRecord:
 
     def to_row(self) -> dict[str, Any]:
         """Return the row of its table: every field but ``event``, in order."""
-        return _row(self)
+        return to_row(self)
 
 
 ExecutionRecord = PipelineRunRecord | ProcessRunRecord | StepRunRecord
@@ -185,7 +194,7 @@ def _schema(record_type: type[ExecutionRecord]) -> tuple[ColumnSchema, ...]:
         name = field.name
         if name == "event":
             continue
-        dtype: Dtype | DatetimeType = Dtype.INT64 if name in _NUMBERS else Dtype.UTF8
+        dtype: ColumnType = Dtype.INT64 if name in _NUMBERS else Dtype.UTF8
         if name == "started_at":
             dtype = DatetimeType("us", "UTC")
         is_nullable = name in _NULLABLE or (record_type is StepRunRecord and name == "process_run_id")

@@ -30,6 +30,7 @@ from milepost.records import (
     StepRunRecord,
     get_record_schema,
     get_record_table_name,
+    to_row,
 )
 from milepost.schema import ColumnSchema, DatetimeType, Dtype
 
@@ -115,6 +116,16 @@ def test_a_table_has_a_column_for_every_field_but_the_event(cls: type[Any]) -> N
     expected = {"correlation_id", "error", "error_type", "error_message"}
     expected |= {"process_run_id"} if cls is StepRunRecord else {"failed_step_run_id", "failed_step"}
     assert nullable == expected
+
+
+def test_a_row_is_the_same_from_the_record_and_from_the_module() -> None:
+    now = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
+    record = StepRunRecord(EventName.STEP_END, "r", None, 2, "s1", "Load", now, RunStatus.FAILED, 12, "E()")
+    row = to_row(record)
+    assert row == record.to_row()
+    assert list(row) == [field.name for field in dataclasses.fields(record)][1:]
+    assert type(row["status"]) is str
+    assert row["started_at"] is now
 
 
 def test_any_other_type_has_no_table() -> None:
