@@ -9,7 +9,8 @@ from milepost.model import MANUAL
 from milepost.states import TERMINAL_RUN, RunStatus
 from milepost.store import Execution, HandRun
 from milepost.stores.queueing import QueueVerbs
-from milepost.stores.transaction import Transaction
+from milepost.stores.reading import to_step
+from milepost.stores.transaction import Transaction, repeatable
 
 __all__ = ["ByHandVerbs"]
 
@@ -36,22 +37,33 @@ class ByHandVerbs(QueueVerbs):
         now: int,
     ) -> bool:
         """Record that a node has started, or was skipped: a new attempt."""
-        begun = self.execute_alone(
-            "hand_begin_step",
-            lock=run_id,  # two starts of one node are two attempts
-            run_id=run_id,
-            label=label,
-            seq=seq,
-            kind=kind,
-            status=status,
-            input=input_text,
-            output=output,
-            output_hash=output_hash,
-            now=now,
-            finished_at=None if output is None else now,
-        )
-        return begun == 1
+        is_again = False
 
+        def begin() -> bool:
+            nonlocal is_again
+            found = map(to_step, self._rows("get_step", run_id=run_id, label=label)) if is_again else ()
+            if any((step.seq, step.started_at) == (seq, now) for step in found):
+                return True  # it stands, and its answer was lost: once more would be another attempt
+            is_again = True
+            begun = self.execute_alone(
+                "hand_begin_step",
+                lock=run_id,  # two starts of one node are two attempts
+                run_id=run_id,
+                label=label,
+                seq=seq,
+                kind=kind,
+                status=status,
+                input=input_text,
+                output=output,
+                output_hash=output_hash,
+                now=now,
+                finished_at=None if output is None else now,
+            )
+            return begun == 1
+
+        return self.patiently(begin)
+
+    @repeatable
     def hand_complete_step(
         self,
         run_id: str,
@@ -79,6 +91,7 @@ class ByHandVerbs(QueueVerbs):
                 tx.execute("hand_insert_edge", run_id=run_id, upstream=upstream, downstream=downstream, now=now)
         return True
 
+    @repeatable
     def hand_fail_step(
         self, run_id: str, label: str, error: str, now: int, *, run: tuple[RunStatus, str] | None = None
     ) -> bool:
@@ -91,11 +104,13 @@ class ByHandVerbs(QueueVerbs):
             self._set_status(tx, run_id, run[0], is_end=True, owner=run[1], now=now)
         return True
 
+    @repeatable
     def hand_insert_edge(self, run_id: str, upstream: str, downstream: str, now: int) -> bool:
         """Record an edge, once."""
         with self.transaction() as tx:
             return tx.execute("hand_insert_edge", run_id=run_id, upstream=upstream, downstream=downstream, now=now) == 1
 
+    @repeatable
     def hand_set_status(
         self, run_id: str, status: RunStatus, *, is_end: bool, owner: str, now: int, result: str | None = None
     ) -> bool:
@@ -137,6 +152,7 @@ class ByHandVerbs(QueueVerbs):
             tx.execute("hand_save", run_id=run_id, label=_OF_RUN, name=_TOLD, value=value, lease_epoch=epoch, now=now)
         return True
 
+    @repeatable
     def hand_save(self, run_id: str, label: str, name: str, value: str, now: int) -> bool:
         """Save a value beside a run, whoever holds it."""
         with self.transaction() as tx:
