@@ -35,7 +35,8 @@ def many(store: Store) -> Store:
     for n, state in zip(range(36), states, strict=False):
         run_id = f"run{n:02}"
         parent = {"parent_run_id": "root", "root_run_id": "root"} if n % 5 == 0 else {}
-        stand(store, new_run(run_id, workflow=f"flow{n % 3}", now=NOW + n // 2, **parent))
+        who = "ada" if n % 2 else None
+        stand(store, new_run(run_id, workflow=f"flow{n % 3}", now=NOW + n // 2, created_by=who, **parent))
         if state in ENDS:
             stand(store, write(run_id, end=ENDS[state]))
     return store
@@ -50,6 +51,7 @@ def _expected(store: Store, **filters: Any) -> list[str]:
         and filters.get("status") in (None, run.status)
         and filters.get("workflow") in (None, run.workflow)
         and filters.get("parent_run_id") in (None, run.parent_run_id)
+        and filters.get("created_by") in (None, run.created_by)
         and (filters.get("since") is None or run.created_at >= filters["since"])
     ]
     return [run.run_id for run in sorted(kept, key=lambda run: (run.created_at, run.run_id), reverse=True)]
@@ -60,6 +62,7 @@ _CHOICES: dict[str, list[Any]] = {
     "workflow": [None, "flow1", "no such flow"],
     "since": [None, NOW + 8],
     "parent_run_id": [None, "root"],
+    "created_by": [None, "ada", "nobody"],
 }
 
 

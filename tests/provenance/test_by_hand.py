@@ -376,6 +376,34 @@ def test_runs_are_listed_by_name_status_initiator_and_parent_top_level_by_defaul
     assert provenance.ledger.get_payload("other").result == "[1]"
 
 
+def test_every_run_inside_a_run_is_found_however_many_there_are() -> None:
+    with DagProvenance(":memory:") as provenance:
+        provenance.create_run("top", "etl", {})
+        for number in range(1001):
+            provenance.create_run(f"inner{number}", "etl/sub", {}, parent_run_id="top")
+        assert len({run.run_id for run in provenance.get_child_runs("top")}) == 1001
+
+
+def test_payloads_are_read_where_they_are_asked_for_alone(provenance: DagProvenance, run: str) -> None:
+    provenance.record_node_start(run, "a", "1")
+    provenance.record_node_failed(run, "a", "no")
+    provenance.record_node_start(run, "a", "2")
+    provenance.record_node_complete(run, "a", "3")
+    provenance.record_node_skipped(run, "b", "4")
+    store = provenance.ledger.store
+    assert [(one.label, one.input, one.output) for one in store.list_executions(run)] == [
+        ("a", None, None),
+        ("b", None, None),
+    ]
+    found = store.list_executions(run, payloads=True)
+    assert [(one.label, one.input, one.output) for one in found] == [("a", "2", "3"), ("b", None, "4")]
+    assert store.get_execution(run, "a") == found[0]
+    assert store.get_execution(run, "c") is None
+    assert [(one.attempt, one.output_hash) for one in store.list_executions(run)] == [
+        (one.attempt, one.output_hash) for one in found
+    ]
+
+
 def test_a_purge_takes_children_along(provenance: DagProvenance) -> None:
     provenance.create_run("top", "etl", {})
     provenance.create_run("child", "etl/sub", {}, parent_run_id="top")

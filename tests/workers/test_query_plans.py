@@ -154,6 +154,7 @@ LISTS = {
     ("status", "is_open"): "runs_open",
     ("workflow",): "runs_by_workflow",
     ("parent_run_id",): "runs_by_parent",
+    ("created_by",): "runs_by_creator",
 }
 # Indexes that hold few runs, all of which are wanted.
 PARTIAL = {

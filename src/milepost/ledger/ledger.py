@@ -215,6 +215,7 @@ class Ledger(Sharing, Scheduling):
         workflow: str | None = None,
         since: datetime | timedelta | None = None,
         parent_run_id: str | None = None,
+        created_by: str | None = None,
         inner: bool = False,
         limit: int = 50,
         before: Run | None = None,
@@ -226,6 +227,7 @@ class Ledger(Sharing, Scheduling):
             workflow: Only runs of this workflow.
             since: Only runs created at or after this moment, or within this span until now.
             parent_run_id: Only children of this run.
+            created_by: Only runs that this one started.
             inner: Also runs inside other runs: those of their sub-DAGs.
             limit: At most this many.
             before: The last run of the page before, to get the next page.
@@ -250,6 +252,7 @@ class Ledger(Sharing, Scheduling):
                 workflow=workflow,
                 since=moment,
                 parent_run_id=parent_run_id,
+                created_by=created_by,
                 is_top=not inner and parent_run_id is None,
                 before=(before.created_at, before.run_id) if before else None,
                 limit=limit,

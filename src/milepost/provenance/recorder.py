@@ -26,6 +26,7 @@ from milepost.ledger import Ledger
 from milepost.model import MANUAL, Run, Storage, check_run_id
 from milepost.owner import current_owner, describe_owner
 from milepost.provenance.initiator import run_initiator
+from milepost.provenance.inner import list_inner_runs
 from milepost.provenance.models import DagRun, EdgeTraversal, IoPayload, NodeExecution
 from milepost.states import RunStatus, StepStatus
 from milepost.store import Execution, HandRun, NewRun
@@ -37,6 +38,7 @@ __all__ = ["DagProvenance", "NodeEvent", "NodeNotFound"]
 _LOGGER: Final = logging.getLogger("milepost.provenance")
 
 _FOR_EVER: Final = 2**62
+_REMEMBERED: Final = 100  # definitions whose nodes' places are known
 _STATUS: Final = {
     "running": RunStatus.RUNNING,
     "paused": RunStatus.SUSPENDED,
@@ -128,6 +130,7 @@ class DagProvenance:
         self._now = self.ledger.clock.now
         self._lock = threading.Lock()
         self._seq = 0
+        self._types: dict[str, dict[str, str]] = {}
 
     def close(self) -> None:
         """Close the ledger, where it was opened here."""
@@ -411,11 +414,10 @@ class DagProvenance:
 
     def _nsref(self, run: HandRun) -> str:
         """Return what a run is called: inside another by its place there, ``{parent}/{label}[{element or call}]``."""
-        if run.kind == MANUAL or run.parent_run_id is None or run.parent_step is None:
-            return run.workflow
-        parent = self._store.hand_get_run(run.parent_run_id)
-        place = run.parent_step if run.parent_step.endswith("]") else f"{run.parent_step}[call]"
-        return run.workflow if parent is None else f"{self._nsref(parent)}/{place}"
+        parent = None
+        if run.kind != MANUAL and run.parent_run_id is not None and run.parent_step is not None:
+            parent = self._store.hand_get_run(run.parent_run_id)
+        return run.workflow if parent is None else _place_of(run, self._nsref(parent))
 
     def get_node_executions(self, run_id: str, *, elements: bool = False) -> list[dict[str, Any]]:
         """Return the last attempt of each node, in the order of their starts.
@@ -428,7 +430,7 @@ class DagProvenance:
             Rows of ``run_id, node_label, status, node_type, input_json, output_json, started_at, finished_at,
             error``; times are seconds since 1970.
         """
-        types = self._node_types(run_id)
+        types = self._node_types(self.ledger.get_run(run_id))
         return [
             {
                 "run_id": run_id,
@@ -441,13 +443,12 @@ class DagProvenance:
                 "finished_at": _seconds(found.finished_at),
                 "error": found.error_message,
             }
-            for found in self._executions(run_id, elements=elements)
+            for found in self._executions(run_id, elements=elements, payloads=True)
         ]
 
     def get_node_output(self, run_id: str, node_label: str) -> str | None:
         """Return what a node has made, as JSON text; None unless it has completed or was skipped."""
-        found = self._store.list_executions(run_id)
-        last = next((one for one in found if one.label == node_label), None)
+        last = self._store.get_execution(run_id, node_label)
         return self._output_of(run_id, last) if last is not None and last.status in _MADE else None
 
     def get_pending_nodes(self, run_id: str) -> list[str]:
@@ -466,8 +467,8 @@ class DagProvenance:
             for edge in self.ledger.list_edges(run_id)
         ]
 
-    def _executions(self, run_id: str, *, elements: bool = False) -> list[Execution]:
-        found = self._store.list_executions(run_id)
+    def _executions(self, run_id: str, *, elements: bool = False, payloads: bool = False) -> list[Execution]:
+        found = self._store.list_executions(run_id, payloads=payloads)
         return found if elements else [one for one in found if one.parent is None]
 
     def _output_of(self, run_id: str, found: Execution) -> str | None:
@@ -478,10 +479,19 @@ class DagProvenance:
                 return None
         return found.output if found.storage == Storage.INLINE else None
 
-    def _node_types(self, run_id: str) -> dict[str, str]:
+    def _node_types(self, run: Run | None) -> dict[str, str]:
         """Return the place of each node in the graph of a run that the engine executed."""
-        run = self.ledger.get_run(run_id)
-        document = None if run is None or run.hash is None else self._store.get_definition(run.hash)
+        if run is None or run.hash is None:
+            return {}
+        types = self._types.get(run.hash)  # what a hash names never changes
+        if types is None:
+            if len(self._types) >= _REMEMBERED:
+                self._types.clear()
+            types = self._types[run.hash] = self._read_types(run.hash)
+        return types
+
+    def _read_types(self, hash_: str) -> dict[str, str]:
+        document = self._store.get_definition(hash_)
         nodes = json.loads(document)["nodes"] if document else []
         read = {upstream for node in nodes for upstream in node["upstream"]}
         return {
@@ -499,22 +509,28 @@ class DagProvenance:
 
     def inspect_run(self, run_id: str) -> DagRun | None:
         """Return a run with its nodes, edges and inner runs, without payloads; None where there is none."""
+        found = self.ledger.get_run(run_id)
+        return None if found is None else self._inspect(found, None)
+
+    def _inspect(self, found: Run, place: str | None) -> DagRun | None:
+        """Return a run with what is in it; ``place`` is what it is called, where whoever asks knows it."""
+        run_id = found.run_id
         run = self._store.hand_get_run(run_id)
         if run is None:
             return None
-        types = self._node_types(run_id)
+        whole = _dag_run(run)
+        whole.dag_nsref = self._nsref(run) if place is None else place
+        types = self._node_types(found)
         edges: dict[str, list[EdgeTraversal]] = {}
         for edge in self.ledger.list_edges(run_id):
-            found = EdgeTraversal(downstream_label=edge.downstream, traversed_at=to_datetime(edge.traversed_at))
-            edges.setdefault(edge.upstream, []).append(found)
+            use = EdgeTraversal(downstream_label=edge.downstream, traversed_at=to_datetime(edge.traversed_at))
+            edges.setdefault(edge.upstream, []).append(use)
         inner: dict[str, list[DagRun]] = {}
-        for child in self.ledger.list_runs(parent_run_id=run_id, inner=True, limit=1000):
-            seen = self.inspect_run(child.run_id)
+        for child in list_inner_runs(self.ledger, run_id):
+            seen = self._inspect(child, _place_of(child, whole.dag_nsref))
             if seen is not None:
                 label = child.parent_step or ""
                 inner.setdefault(label.partition("[")[0], []).append(seen)
-        whole = _dag_run(run)
-        whole.dag_nsref = self._nsref(run)
         for one in self._executions(run_id):
             type_ = types.get(one.label, _own_type(one))
             whole.nodes.append(
@@ -546,11 +562,15 @@ class DagProvenance:
                 raise NodeNotFound(dag_run.run_id, label, known)
         run = self._require(dag_run.run_id)
         dag_run.io = IoPayload(input_json=run.inputs)
-        found = {one.label: one for one in self._executions(dag_run.run_id)}
-        for node in dag_run.nodes:
-            if node_labels is None or node.node_label in node_labels:
-                one = found[node.node_label]
-                node.io = IoPayload(input_json=one.input, output_json=self._output_of(dag_run.run_id, one))
+        wanted = [node for node in dag_run.nodes if node_labels is None or node.node_label in node_labels]
+        if node_labels is None:
+            found = {one.label: one for one in self._executions(dag_run.run_id, payloads=True)}
+        else:
+            asked = (self._store.get_execution(dag_run.run_id, node.node_label) for node in wanted)
+            found = {one.label: one for one in asked if one is not None}
+        for node in wanted:
+            one = found[node.node_label]
+            node.io = IoPayload(input_json=one.input, output_json=self._output_of(dag_run.run_id, one))
         return dag_run
 
     def get_attempts(self, run_id: str, node_label: str) -> list[dict[str, Any]]:
@@ -583,7 +603,7 @@ class DagProvenance:
         found: list[DagRun] = []
         waiting = [parent_run_id]
         while waiting:
-            for run in self.ledger.list_runs(parent_run_id=waiting.pop(0), inner=True, limit=1000):
+            for run in list_inner_runs(self.ledger, waiting.pop(0)):
                 found.append(_of_run(run))
                 waiting.append(run.run_id)
         return found
@@ -617,22 +637,16 @@ class DagProvenance:
             raise ConfigurationError(
                 f"A run cannot be {status!r}.{did_you_mean(status, _STATUS)} It is one of: {', '.join(_STATUS)}."
             )
-        found: list[DagRun] = []
-        last = None if before is None else self.ledger.require_run(before.run_id)
-        while len(found) < limit:
-            page = self.ledger.list_runs(
-                status=None if status is None else _STATUS[status],
-                workflow=dag_nsref,
-                since=since,
-                parent_run_id=parent_run_id,
-                limit=limit if initiator is None else max(limit, 100),
-                before=last,
-            )
-            found += [_of_run(run) for run in page if initiator is None or run.created_by == initiator]
-            if initiator is None or not page:
-                break
-            last = page[-1]
-        return found[:limit]
+        page = self.ledger.list_runs(
+            status=None if status is None else _STATUS[status],
+            workflow=dag_nsref,
+            since=since,
+            parent_run_id=parent_run_id,
+            created_by=initiator,
+            limit=limit,
+            before=None if before is None else self.ledger.require_run(before.run_id),
+        )
+        return [_of_run(run) for run in page]
 
     def purge(self, *, older_than: timedelta) -> int:
         """Delete runs that ended longer ago than this, with all runs inside them; return how many."""
@@ -656,6 +670,13 @@ def _seconds(micros: int | None) -> float | None:
 
 def _own_type(found: Execution) -> str | None:
     return None if found.kind == "step" else "composite" if found.kind in _COMPOSITE else found.kind
+
+
+def _place_of(run: Run | HandRun, parent: str) -> str:
+    """Return what a run inside another is called, whose own name is given."""
+    if run.kind == MANUAL or run.parent_step is None:
+        return run.workflow
+    return f"{parent}/{run.parent_step if run.parent_step.endswith(']') else f'{run.parent_step}[call]'}"
 
 
 def _told_end(run: HandRun) -> int | None:

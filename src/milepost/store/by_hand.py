@@ -113,6 +113,13 @@ class ByHand(Protocol):
         """Return the runs that replay a run, oldest first."""
         ...
 
-    def list_executions(self, run_id: str) -> list[Execution]:
-        """Return the last attempt of each node in the order of their starts; elements of maps among them."""
+    def list_executions(self, run_id: str, *, payloads: bool = False) -> list[Execution]:
+        """Return the last attempt of each node in the order of their starts; elements of maps among them.
+
+        Without ``payloads`` their inputs and outputs, which may be large, are None.
+        """
+        ...
+
+    def get_execution(self, run_id: str, label: str) -> Execution | None:
+        """Return the last attempt of one node with its payloads, or None."""
         ...

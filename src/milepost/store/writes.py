@@ -257,6 +257,7 @@ class RunFilter:
     workflow: str | None = None
     since: int | None = None
     parent_run_id: str | None = None
+    created_by: str | None = None
     is_top: bool = False  # no runs inside other runs
     before: tuple[int, str] | None = None
     limit: int = field(default=50)

@@ -176,6 +176,12 @@ class ByHandVerbs(QueueVerbs):
         """Return the runs that replay a run, oldest first."""
         return [found for (found,) in self._rows("list_replays", run_id=run_id)]
 
-    def list_executions(self, run_id: str) -> list[Execution]:
+    def list_executions(self, run_id: str, *, payloads: bool = False) -> list[Execution]:
         """Return the last attempt of each node in the order of their starts; elements of maps among them."""
-        return [Execution(*row) for row in self._rows("list_executions", run_id=run_id)]
+        rows = self._rows("list_executions", run_id=run_id, label=None, payloads=int(payloads))
+        return [Execution(*row) for row in rows]
+
+    def get_execution(self, run_id: str, label: str) -> Execution | None:
+        """Return the last attempt of one node with its payloads, or None."""
+        rows: list[tuple[Any, ...]] = self._rows("list_executions", run_id=run_id, label=label, payloads=1)
+        return Execution(*rows[0]) if rows else None

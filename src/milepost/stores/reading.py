@@ -56,6 +56,7 @@ class ReadingVerbs:
             workflow=filter_.workflow,
             since=filter_.since,
             parent_run_id=filter_.parent_run_id,
+            created_by=filter_.created_by,
             is_top=filter_.is_top or None,
             before_at=before_at,
             before_id=before_id,

@@ -82,12 +82,15 @@ SELECT label, value FROM checkpoints WHERE run_id = :run_id AND name = :name ORD
 SELECT run_id FROM runs WHERE replay_of = :run_id ORDER BY created_at, run_id;
 
 -- name: list_executions -> many
--- The last attempt of each node, with what it got and made.
+-- The last attempt of each node. What it got and made, which may be large, is read where it is asked for alone.
 SELECT
-    s.label, s.status, s.kind, s.parent, s.attempt, s.input, s.output, s.storage, s.output_hash, s.started_at,
-    s.finished_at, s.error_type, s.error_message
+    s.label, s.status, s.kind, s.parent, s.attempt, CASE WHEN :payloads = 1 THEN s.input END,
+    CASE WHEN :payloads = 1 THEN s.output END, s.storage, s.output_hash, s.started_at, s.finished_at, s.error_type,
+    s.error_message
 FROM steps AS s
-WHERE s.run_id = :run_id AND s.kind <> 'undo' AND NOT EXISTS (
-    SELECT 1 FROM steps AS t WHERE t.run_id = s.run_id AND t.label = s.label AND t.attempt > s.attempt
-)
+WHERE s.run_id = :run_id
+    AND s.label = :label                                      -- if :label
+    AND s.kind <> 'undo' AND NOT EXISTS (
+        SELECT 1 FROM steps AS t WHERE t.run_id = s.run_id AND t.label = s.label AND t.attempt > s.attempt
+    )
 ORDER BY s.seq, s.label;

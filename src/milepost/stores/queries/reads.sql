@@ -26,6 +26,7 @@ WHERE 1 = 1
     AND workflow = :workflow                                  -- if :workflow
     AND parent_run_id = :parent_run_id                        -- if :parent_run_id
     AND parent_run_id IS NULL                                 -- if :is_top
+    AND created_by = :created_by                              -- if :created_by
     AND created_at >= :since                                  -- if :since
     AND (created_at, run_id) < (:before_at, :before_id)       -- if :before_at
 ORDER BY created_at DESC, run_id DESC
