@@ -11,6 +11,7 @@ from functools import cached_property
 from milepost.errors import ConfigurationError, StepNotFound
 from milepost.ledger import Ledger
 from milepost.model import Run
+from milepost.provenance.inner import list_inner_runs
 from milepost.runtime.invalid import INVALID, find_invalid
 from milepost.states import StepStatus
 from milepost.store import Execution
@@ -76,7 +77,7 @@ class _Recorded:
         return {step.label: step.origin_run_id for step in found if step.origin_run_id is not None}
 
     @cached_property
-    def pairs(self) -> list[tuple[str, str]]:
+    def _pairs(self) -> dict[tuple[str, str], None]:
         """Edges that were traversed, and those of the graph that a copied step has had."""
         pairs = dict.fromkeys((edge.upstream, edge.downstream) for edge in self._ledger.list_edges(self.run.run_id))
         document = self._ledger.get_definition(self.run.run_id) if self.run.hash is not None else None
@@ -84,53 +85,90 @@ class _Recorded:
             for upstream in node["upstream"]:
                 if upstream in self.steps and node["label"] in self.steps:
                     pairs[upstream, node["label"]] = None
-        return list(pairs)
+        return pairs
 
     @cached_property
-    def children(self) -> list[Run]:
-        return self._ledger.list_runs(parent_run_id=self.run.run_id, inner=True, limit=10_000)
+    def upstream(self) -> dict[str, list[str]]:
+        """The steps whose outputs each step has used."""
+        found: dict[str, list[str]] = {}
+        for upstream, downstream in self._pairs:
+            found.setdefault(downstream, []).append(upstream)
+        return found
 
     @cached_property
-    def replays(self) -> list[Run]:
-        found = (self._ledger.get_run(run_id) for run_id in self._ledger.store.list_replays(self.run.run_id))
-        return [run for run in found if run is not None]
+    def downstream(self) -> dict[str, list[str]]:
+        """The steps that have used each step's output."""
+        found: dict[str, list[str]] = {}
+        for upstream, downstream in self._pairs:
+            found.setdefault(upstream, []).append(downstream)
+        return found
 
-    def sinks(self) -> list[str]:
-        read = {upstream for upstream, _ in self.pairs}
-        return [label for label, step in self.steps.items() if step.parent is None and label not in read]
+    @cached_property
+    def at(self) -> dict[str, list[str]]:
+        """The runs inside this one by their place, such as ``parse[3]``."""
+        found: dict[str, list[str]] = {}
+        for child in list_inner_runs(self._ledger, self.run.run_id):
+            found.setdefault(child.parent_step or "", []).append(child.run_id)
+        return found
 
-    def sources(self) -> list[str]:
-        fed = {downstream for _, downstream in self.pairs}
-        return [label for label, step in self.steps.items() if step.parent is None and label not in fed]
+    @cached_property
+    def inner(self) -> dict[str, list[str]]:
+        """The runs at a place and below it: what is at ``parse[3]`` is in ``parse`` as well."""
+        found: dict[str, list[str]] = {}
+        for place, run_ids in self.at.items():
+            for end in [at for at, letter in enumerate(place) if letter == "["] + [len(place)]:
+                found.setdefault(place[:end], []).extend(run_ids)
+        return found
+
+    @cached_property
+    def replays(self) -> list[str]:
+        return self._ledger.store.list_replays(self.run.run_id)
+
+    @cached_property
+    def sinks(self) -> dict[str, None]:
+        """The final steps, in the order of their starts."""
+        tops = (label for label, step in self.steps.items() if step.parent is None)
+        return dict.fromkeys(label for label in tops if label not in self.downstream)
+
+    @cached_property
+    def sources(self) -> dict[str, None]:
+        """The steps that have used no other, in the order of their starts."""
+        tops = (label for label, step in self.steps.items() if step.parent is None)
+        return dict.fromkeys(label for label in tops if label not in self.upstream)
 
 
 class _Walker:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._runs: dict[str, _Recorded] = {}
+        self._runs: dict[str, _Recorded | None] = {}
+
+    def find(self, run_id: str) -> _Recorded | None:
+        """Return a run, None where it is not there any more."""
+        if run_id not in self._runs:
+            run = self._ledger.get_run(run_id)
+            self._runs[run_id] = None if run is None else _Recorded(self._ledger, run)
+        return self._runs[run_id]
 
     def run(self, run_id: str) -> _Recorded:
-        if run_id not in self._runs:
-            self._runs[run_id] = _Recorded(self._ledger, self._ledger.require_run(run_id))
-        return self._runs[run_id]
+        return self.find(run_id) or _Recorded(self._ledger, self._ledger.require_run(run_id))
 
     def made_of(self, run_id: str, label: str) -> Iterator[tuple[str, str, str]]:
         """Return (run, step, via) of what a step's output was made of directly."""
         recorded = self.run(run_id)
         origin = recorded.origins.get(label)
-        if origin is not None and self._ledger.get_run(origin) is not None:
+        if origin is not None and self.find(origin) is not None:
             yield origin, label, "copy"
             return
         map_ = label.partition("[")[0] if label.endswith("]") else label
-        for child in recorded.children:
-            if child.parent_step in (label, map_) or (child.parent_step or "").startswith(f"{label}["):
-                yield from ((child.run_id, sink, "inner") for sink in self.run(child.run_id).sinks())
-        upstream = [up for up, down in recorded.pairs if down == map_]
+        children = recorded.inner.get(label, []) + (recorded.at.get(map_, []) if map_ != label else [])
+        for child in children:
+            yield from ((child, sink, "inner") for sink in self.run(child).sinks)
+        upstream = recorded.upstream.get(map_, [])
         yield from ((run_id, found, "edge") for found in upstream)
         parent = recorded.run.parent_run_id
         if not upstream and parent is not None and recorded.run.parent_step is not None:
             outer = recorded.run.parent_step.partition("[")[0]
-            yield from ((parent, up, "outer") for up, down in self.run(parent).pairs if down == outer)
+            yield from ((parent, up, "outer") for up in self.run(parent).upstream.get(outer, []))
 
     def used_by(self, run_id: str, label: str) -> Iterator[tuple[str, str, str]]:
         """Return (run, step, via) of what a step's output was used by directly."""
@@ -138,19 +176,18 @@ class _Walker:
         map_ = label.partition("[")[0] if label.endswith("]") else label
         if map_ != label:
             yield run_id, map_, "edge"
-        for up, down in recorded.pairs:
-            if up == label:
-                yield run_id, down, "edge"
-                for child in recorded.children:
-                    if (child.parent_step or "").partition("[")[0] == down:
-                        yield from ((child.run_id, source, "inner") for source in self.run(child.run_id).sources())
+        for down in recorded.downstream.get(label, []):
+            yield run_id, down, "edge"
+            for child in recorded.inner.get(down, []):
+                yield from ((child, source, "inner") for source in self.run(child).sources)
         parent = recorded.run.parent_run_id
-        if parent is not None and recorded.run.parent_step is not None and label in recorded.sinks():
+        if parent is not None and recorded.run.parent_step is not None and label in recorded.sinks:
             yield parent, recorded.run.parent_step, "outer"
         made_by = recorded.origins.get(label, run_id)
         for replay in recorded.replays:
-            if self.run(replay.run_id).origins.get(label) == made_by:
-                yield replay.run_id, label, "copy"
+            copied = self.find(replay)
+            if copied is not None and copied.origins.get(label) == made_by:
+                yield replay, label, "copy"
 
     def walk(self, run_id: str, label: str, *, is_up: bool) -> tuple[Link, ...]:
         step = self.made_of if is_up else self.used_by
@@ -208,7 +245,7 @@ def lineage(ledger: Ledger, run_id: str, label: str | None = None) -> list[Linea
             walker.walk(run_id, one, is_up=True),
             walker.walk(run_id, one, is_up=False),
         )
-        for one in ([label] if label is not None else recorded.sinks())
+        for one in ([label] if label is not None else recorded.sinks)
     ]
 
 
