@@ -28,6 +28,7 @@ __all__ = [
     "LedgerUnreadable",
     "MilepostError",
     "MissingStateError",
+    "NodeNotFound",
     "NonRetryable",
     "NotALedger",
     "OutputMismatch",
@@ -218,6 +219,18 @@ class RunNotFound(MilepostError, LookupError, ValueError):
     def __str__(self) -> str:
         """Return the sentence (a bare LookupError would quote it)."""
         return str(self.args[0])
+
+
+class NodeNotFound(RunNotFound):
+    """No attempt of this node was recorded for the run."""
+
+    def __init__(self, run_id: str, label: str, known: Iterable[str] = ()) -> None:
+        """Build the sentence from the run, the label and the labels that it has."""
+        self.run_id = run_id
+        self.label = label
+        near = did_you_mean(label, known)
+        told = f"Run {run_id!r} has no node {label!r}.{near} Record its start first: record_node_start."
+        MilepostError.__init__(self, told)
 
 
 class StepNotFound(MilepostError, LookupError):

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rows import completed, new_run
+from rows import write as write_run
 
 from milepost import Dag, DagRunner, Ledger, RunStatus, StepContext
 from milepost.errors import ConfigurationError, MilepostError, RunBusy, RunExists, RunNotFound, ValueNotStorable
@@ -544,6 +546,23 @@ def test_a_run_that_the_engine_executes_is_its_drivers_alone(provenance: DagProv
     dag.run(ledger=provenance.ledger).result()
     assert len(refused) == 4
     assert "process" in refused[0]
+
+
+def test_a_write_that_was_refused_says_why_even_where_the_engine_has_ended_the_run_meanwhile(
+    provenance: DagProvenance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = provenance.ledger.store
+    assert store.apply([new_run("engine")]) == [None]
+    look = store.hand_get_run
+
+    def end_and_look(run_id: str) -> Any:
+        store.apply([write_run(run_id, end=completed())])
+        return look(run_id)
+
+    monkeypatch.setattr(store, "hand_get_run", end_and_look)
+    with pytest.raises(RunBusy, match="engine"):
+        provenance.record_node_start("engine", "a", "{}")
+    provenance.record_node_start("engine", "a", "{}")
 
 
 def test_a_runner_records_where_its_provenance_does(provenance: DagProvenance) -> None:

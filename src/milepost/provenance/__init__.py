@@ -1,12 +1,14 @@
 """Provenance: what each node of a run got and made, and what flowed along every edge, whoever executes it."""
 
+from milepost.errors import NodeNotFound
 from milepost.provenance.difference import Difference, StepDifference, compare_runs
 from milepost.provenance.initiator import SCHEDULER, initiated_by, run_initiator
 from milepost.provenance.lineage import Lineage, Link, Use, invalidate, lineage
 from milepost.provenance.models import DagRun, EdgeTraversal, IoPayload, NodeExecution
 from milepost.provenance.null import NullProvenance
 from milepost.provenance.protocol import Provenance
-from milepost.provenance.recorder import DagProvenance, NodeEvent, NodeNotFound
+from milepost.provenance.recorder import DagProvenance
+from milepost.provenance.telling import NodeEvent
 
 __all__ = [
     "SCHEDULER",
