@@ -14,7 +14,7 @@ from typing import Any, Final
 from milepost.errors import ConfigurationError, WorkflowRunNotFound
 from milepost.model import Run, RunPayload, Wait
 from milepost.states import RunStatus
-from milepost.store import HandClaim, HandEnd, NewTask, NewWait, Refused, Submitted
+from milepost.store import CheckpointWrite, HandClaim, HandEnd, NewTask, NewWait, Refused, Submitted
 from milepost.stores.queueing import PROMOTE, QueueVerbs, in_claim_order
 from milepost.stores.reading import to_run
 from milepost.stores.rows import AttemptRow, EndRow
@@ -295,8 +295,9 @@ class HandVerbs(QueueVerbs, WaitingVerbs):
         conn: Any = None,
     ) -> Refused | None:
         """Save a checkpoint under a name, and extend the lease where one is given; return None, or why not."""
-        from milepost.store import CheckpointWrite
-
+        asked = {"run_id": run_id, "generation": generation, "name": name, "value": value, "now": now, "lease": lease}
+        if self._at_once("save_at_once", conn=conn, **asked):
+            return None
         with self.transaction(conn) as tx:
             run = self._hold(tx, run_id, generation, now)
             if isinstance(run, Refused):

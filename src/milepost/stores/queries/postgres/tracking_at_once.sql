@@ -41,3 +41,21 @@ WITH done AS (
     UPDATE run_payloads SET result = :result FROM done WHERE run_payloads.run_id = done.run_id
 )
 SELECT run_id FROM done;
+
+-- name: save_at_once -> many
+-- Nothing comes back where the claim is not held any more, or a cancel was asked for: the long way says which.
+WITH held AS MATERIALIZED (
+    SELECT run_id, lease_epoch FROM runs
+    WHERE run_id = :run_id AND generation = :generation AND status = 'running' AND lease_owner LIKE 'hand:%'
+        AND cancel_requested_at IS NULL
+    {for_change}
+), extended AS (
+    UPDATE runs SET lease_until = {lease_until} FROM held
+    WHERE runs.run_id = held.run_id AND CAST(:lease AS BIGINT) IS NOT NULL
+)
+INSERT INTO checkpoints (run_id, label, name, value, lease_epoch, saved_at)
+SELECT run_id, '', CAST(:name AS TEXT), CAST(:value AS TEXT), lease_epoch, CAST(:now AS BIGINT) FROM held
+ON CONFLICT (run_id, label, name) DO UPDATE
+SET value = excluded.value, lease_epoch = excluded.lease_epoch, saved_at = excluded.saved_at
+WHERE checkpoints.lease_epoch <= excluded.lease_epoch
+RETURNING run_id;
