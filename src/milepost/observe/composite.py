@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -36,6 +37,7 @@ class CompositeObserver:
         self._observers = tuple(observers)
         self._strict = strict
         self.failures = 0
+        self._lock = threading.Lock()
 
     def _tell(self, callback: str, *args: Any) -> None:
         first: Exception | None = None
@@ -43,7 +45,8 @@ class CompositeObserver:
             try:
                 getattr(observer, callback)(*args)
             except Exception as error:
-                self.failures += 1
+                with self._lock:  # steps that run in parallel fail in parallel
+                    self.failures += 1
                 first = first or error
                 told = type(observer).__name__, error
                 _LOGGER.error("observer_error observer=%s error=%r", *told, exc_info=True)  # noqa: G201 - with its repr

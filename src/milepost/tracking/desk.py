@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
@@ -56,6 +57,7 @@ class Desk:
         self.worker_id = check_name("worker", worker_id or os.environ.get(WORKER) or "worker_1")
         self._given = ledger
         self._ledgers: dict[str, Ledger] = {}
+        self._lock = threading.Lock()
         self._known: dict[str, str] = {}
         self._asked: dict[tuple[str, str | None], tuple[str, int | None]] = {}
         self._sleeps: dict[str, tuple[int, int]] = {}
@@ -69,9 +71,11 @@ class Desk:
     def close(self) -> None:
         """End the heartbeats of this client's claims; their leases run out. The ledger it opened is given back."""
         self._beats.close()
-        for opened in self._ledgers.values():
+        with self._lock:
+            given_back = list(self._ledgers.values())
+            self._ledgers.clear()
+        for opened in given_back:
             opened.close()
-        self._ledgers.clear()
 
     def _ledger(self, conn: Any) -> Ledger:
         if isinstance(self._given, Ledger):
@@ -82,7 +86,10 @@ class Desk:
             url = key = url_of_connection(conn)
         opened = self._ledgers.get(key)
         if opened is None:
-            opened = self._ledgers[key] = open_ledger(url)
+            with self._lock:  # threads that come first at once share one
+                opened = self._ledgers.get(key)
+                if opened is None:
+                    opened = self._ledgers[key] = open_ledger(url)
         return opened
 
     # --- tasks and claims --------------------------------------------------------------------
@@ -90,7 +97,7 @@ class Desk:
     def _remember(self, run_id: Any, task_id: str) -> None:
         if len(self._known) >= _REMEMBERED:
             for old in list(self._known)[: _REMEMBERED // 2]:
-                del self._known[old]
+                self._known.pop(old, None)  # another thread may be at it as well
         self._known[str(run_id)] = task_id
 
     def _claim_of(self, ledger: Ledger, conn: Any, run_id: Any) -> tuple[str, int]:
