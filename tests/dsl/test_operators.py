@@ -6,9 +6,11 @@ from datetime import timedelta
 
 import pytest
 
+from milepost import Worker
 from milepost.draw.from_ledger import picture_of_run
 from milepost.dsl import WorkflowBuilder as B
 from milepost.dsl import register_workflow
+from milepost.dsl.functions import REGISTERED
 
 
 def labels(ledger, finished):
@@ -168,8 +170,10 @@ def test_a_reflexive_node_fails_after_its_last_turn(run):
 def test_a_child_workflow_is_a_run_of_its_own(run, ledger):
     register_workflow(B("kid").task("k", "t.add", args=["{{inputs.n}}"]).build())
     flow = B("mum").child_workflow("c", "kid", {"n": "{{inputs.n}}"}, result_key="kid_result")
-    assert run(flow, {"n": 3}).result() == {"c": {"status": "completed", "result": 4}}
-    assert sorted(r.workflow for r in ledger.list_runs()) == ["kid", "mum"]
+    finished = run(flow, {"n": 3})
+    assert finished.result() == {"c": {"status": "completed", "result": 4}}
+    assert sorted(r.workflow for r in ledger.list_runs(inner=True)) == ["kid", "mum"]
+    assert [r.workflow for r in ledger.list_runs(parent_run_id=finished.run_id)] == ["kid"]
 
 
 def test_a_postcondition_that_does_not_hold_fails_the_node_without_a_retry(run, calls):
@@ -265,3 +269,42 @@ def test_a_failure_that_was_tolerated_is_not_tried_again_when_the_run_is_resumed
     finished = workflow.run(ledger=ledger)
     assert workflow.resume(finished.run_id, ledger=ledger).status.value == "completed"
     assert [name for name, _ in calls].count("fail") == 1
+
+
+def test_a_child_that_failed_goes_on_when_its_parent_does(ledger):
+    state = {"broken": True}
+    REGISTERED["t.moody"] = lambda: 1 / (not state["broken"])
+    done: list[int] = []
+    REGISTERED["t.note"] = lambda: done.append(1)
+    try:
+        register_workflow(B("kid_moody").task("n", "t.note").task("k", "t.moody").build())
+        flow = B("mum_moody").child_workflow("c", "kid_moody").build()
+        first = flow.run(ledger=ledger)
+        assert "ZeroDivisionError" in first.error
+        state["broken"] = False
+        assert flow.resume(first.run_id, ledger=ledger).result() == {"c": {"status": "completed", "result": 1.0}}
+    finally:
+        del REGISTERED["t.moody"], REGISTERED["t.note"]
+    assert done == [1]
+    (child,) = ledger.list_runs(parent_run_id=first.run_id)
+    assert (child.workflow, child.kind, child.status.value) == ("kid_moody", "workflow", "completed")
+
+
+def test_runs_of_long_ids_have_children_of_their_own(ledger):
+    register_workflow(B("kid_long").task("k", "t.add", args=["{{inputs.n}}"]).build())
+    flow = B("mum_long").child_workflow("c", "kid_long", {"n": "{{inputs.n}}"}).build()
+    for n in (1, 2):
+        found = flow.run({"n": n}, ledger=ledger, run_id=f"{'x' * 110}{n}").result()
+        assert found["c"]["result"] == n + 1
+
+
+def test_a_run_whose_child_waits_holds_no_lease_and_wakes_with_it(ledger):
+    register_workflow(B("kid_waits").wait_for_event("w", "go").build())
+    flow = B("mum_waits").child_workflow("c", "kid_waits").build()
+    handle = flow.submit(ledger=ledger)
+    Worker([flow.for_worker()], ledger=ledger, heartbeat_process=False).run_until_idle()
+    assert handle.status() == "suspended"
+    assert ledger.require_run(handle.run_id).lease_owner is None
+    ledger.emit_event("go", 7)
+    Worker([flow.for_worker()], ledger=ledger, heartbeat_process=False).run_until_idle()
+    assert handle.result(0) == {"c": {"status": "completed", "result": {"payload": 7}}}

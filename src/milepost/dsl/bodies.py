@@ -27,7 +27,10 @@ from milepost.dsl.secrets import environment, secrets
 from milepost.dsl.templates import TemplateFailed, evaluate, evaluate_condition, evaluate_items
 from milepost.errors import NonRetryable
 from milepost.runtime import StepContext
+from milepost.runtime.flight import Flight
+from milepost.runtime.session import RunSession
 from milepost.runtime.steps import Step, as_step
+from milepost.runtime.subruns import SubContext
 from milepost.values import decode
 
 __all__ = [
@@ -135,15 +138,33 @@ def emit(work: Work, context: StepContext) -> str:
     return str(name)
 
 
-def run_child(work: Work, context: StepContext) -> dict[str, Any]:
-    """Run a child workflow to its end, as a run of its own; after a crash it goes on where it was."""
+class ChildContext(StepContext):
+    """What a step that runs a child knows of its run."""
+
+    def __init__(self, session: RunSession, flight: Flight) -> None:
+        """Made by the driver."""
+        super().__init__(session.ledger, session.run_id, session.lease_epoch, flight)
+        self.place = SubContext(session, flight)
+
+
+class ChildStep(Step[..., Any]):
+    """A step that is a run of its own."""
+
+    def make_context(self, session: RunSession, flight: Flight) -> ChildContext:
+        """Return where the child belongs."""
+        return ChildContext(session, flight)
+
+
+async def run_child(work: Work, context: ChildContext) -> dict[str, Any]:
+    """Run a child workflow to its end, as a run inside this one; after a crash or a failure it goes on."""
     from milepost.dsl.running import run_child_workflow  # it compiles workflows, whose bodies stand here
 
     op = work.op
     assert isinstance(op, ChildWorkflowOperator)
     child = op.children[work.extra["branch"]]
     inputs = evaluate(child.inputs, _filled(work, context))
-    return run_child_workflow(child.workflow_name, inputs, context, work.extra["branch"])
+    result = await run_child_workflow(child.workflow_name, inputs, context.place)
+    return {"status": "completed", "result": result}
 
 
 def evaluating(kind: Callable[..., Any], name: str, *, pure: bool) -> Step[..., Any]:

@@ -48,9 +48,16 @@ class Plan:
     retry: Retry | None
     steps: dict[str, Step[..., Any]] = field(default_factory=dict)
 
-    def aux(self, step: Step[..., Any], *, wait: str | None = None, pure: bool = False) -> Node:
+    def aux(
+        self,
+        step: Step[..., Any],
+        *,
+        wait: str | None = None,
+        pure: bool = False,
+        branches: Mapping[str, Graph] | None = None,
+    ) -> Node:
         """Return a node for a call beside the operator's own: shown and counted as part of it."""
-        node = Node(self.node.label, step, wait=wait, pure=pure)
+        node = Node(self.node.label, step, wait=wait, pure=pure, branches=branches)
         node.index = self.node.index
         return node
 

@@ -22,6 +22,7 @@ from milepost.dsl.scopes import (
     COMPLETED,
     EMPTY,
     EVALUATE,
+    INSIDE,
     RUNNING,
     SIDE_BY_SIDE,
     SKIPPED,
@@ -228,28 +229,22 @@ class Holding(Deciding):
         inst.results = {}
         inst.left = len(op.children)
         for branch in op.children:
-            self._begin_child(inst, branch)
+            self._begin_child(inst, op, branch)
         if not op.children:
             self._close(inst, {})
 
-    def _begin_child(self, inst: Activation, branch: str) -> None:
+    def _begin_child(self, inst: Activation, op: ChildWorkflowOperator, branch: str) -> None:
         def done(result: Any) -> None:
             inst.results[branch] = result
             inst.left -= 1
             if inst.left == 0 and inst.error is None:
-                bad = [name for name, found in inst.results.items() if found["status"] != "completed"]
-                if bad:
-                    child = inst.results[bad[0]]
-                    told = f"Node {inst.id!r}: the child {bad[0]!r} {child['status']}: {child.get('error')}"
-                    self._fail_whole(inst, Failure(inst.label, NonRetryable(told)))
-                else:
-                    self._close(inst, {name: inst.results[name] for name in inst.op.children})  # type: ignore[attr-defined]
+                self._close(inst, {name: inst.results[name] for name in op.children})
 
         def fail(error: BaseException) -> None:
             inst.left -= 1
             self._fail_whole(inst, Failure(inst.label, error))
 
-        node = inst.plan.aux(CHILD)
+        node = inst.plan.aux(CHILD, branches=INSIDE)
         self._emit(inst.scope, inst, f"{inst.own}[{branch}]", node, lambda: self._work(inst, branch=branch), done, fail)
 
     def _inner_over(self, inst: Activation, child: Scope) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,10 +13,10 @@ from milepost.dsl.workflow import Workflow
 from milepost.errors import ConfigurationError, did_you_mean
 from milepost.graph import Graph
 from milepost.model import Schedule
-from milepost.runtime import StepContext
 from milepost.runtime.lifecycle import open_ledger
 from milepost.runtime.outcome import FinishedRun
 from milepost.runtime.run import RunOptions, resume_graph, resume_graph_async, run_graph, run_graph_async
+from milepost.runtime.subruns import SubContext, perform_subrun
 
 __all__ = ["RunnableWorkflow", "register_workflow", "run_child_workflow"]
 
@@ -106,33 +105,22 @@ def register_workflow(workflow: Workflow) -> Workflow:
     return workflow
 
 
-def run_child_workflow(name: str, inputs: Mapping[str, Any], context: StepContext, branch: str) -> dict[str, Any]:
-    """Run a registered workflow as a run of its own, its id made from its parent's: after a crash it goes on."""
+async def run_child_workflow(name: str, inputs: Mapping[str, Any], context: SubContext) -> Any:
+    """Run a registered workflow as a run inside another, and return its result.
+
+    Raises:
+        ConfigurationError: None is registered under this name.
+        BaseException: What it failed with, or that it was cancelled or paused: its parent shares that.
+    """
     workflow = _WORKFLOWS.get(name)
     if workflow is None:
         raise ConfigurationError(
             f"No workflow is registered as {name!r}.{did_you_mean(name, _WORKFLOWS)} Call register_workflow() first."
         )
-    ledger = context._ledger  # noqa: SLF001 - the runtime's own
-    mark = hashlib.blake2b(f"{context.label}/{branch}".encode(), digest_size=6).hexdigest()
-    run_id = f"{context.run_id[:100]}.{mark}"
     runnable = RunnableWorkflow(workflow)
-    known = ledger.get_run(run_id)
-    if known is None:
-        finished = runnable.run(inputs, ledger=ledger, run_id=run_id, tags={"parent_run_id": context.run_id})
-    elif known.status.value == "completed":
-        return _completed(ledger, run_id)
-    else:
-        finished = runnable.resume(run_id, ledger=ledger)
-    if finished.status.value != "completed":
-        return {"status": finished.status.value, "result": None, "error": finished.error}
-    return {"status": "completed", "result": finished.result()}
-
-
-def _completed(ledger: Any, run_id: str) -> dict[str, Any]:
-    from milepost.runtime.handle import RunHandle
-
-    return {"status": "completed", "result": RunHandle(ledger, run_id).result(0)}
+    given = runnable.validate(inputs, name)
+    tags = dict.fromkeys(workflow.tags, True)
+    return await perform_subrun(context, runnable.build(), "", given, kind=runnable.kind, tags=tags)
 
 
 def schedule_workflow(workflow: Workflow, name: str | None, options: dict[str, Any]) -> Schedule:

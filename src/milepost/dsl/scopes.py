@@ -11,6 +11,7 @@ from milepost.dsl.compiling import BlockPlan, Plan
 from milepost.dsl.kinds import TriggerRule
 from milepost.engine import Failure
 from milepost.errors import NonRetryable
+from milepost.graph import Graph
 
 __all__ = [
     "BLOCKED",
@@ -22,6 +23,7 @@ __all__ = [
     "FAILED",
     "FINAL",
     "GUARDS",
+    "INSIDE",
     "PENDING",
     "RUNNING",
     "SIDE_BY_SIDE",
@@ -185,7 +187,8 @@ class Pending:
 
 EVALUATE: Final = bodies.evaluating(bodies.evaluate_node, "evaluate", pure=True)
 GUARDS: Final = bodies.evaluating(bodies.check_guards, "guard", pure=True)
-CHILD: Final = bodies.evaluating(bodies.run_child, "child_workflow", pure=False)
+CHILD: Final = bodies.ChildStep(bodies.run_child, name="child_workflow")
+INSIDE: Final = {"": Graph("child_workflow", [])}  # marks a run inside; which one is known when it begins
 EMPTY: Final = BlockPlan(None, {}, [], frozenset())  # type: ignore[arg-type]
 
 

@@ -177,7 +177,15 @@ def child_run_id(parent_run_id: str, label: str, void: int = 0) -> str:
     return f"{head[:8]}-{head[8:12]}-8{digest[:3]}-{variant}{digest[4:7]}-{digest[7:19]}"
 
 
-async def perform_subrun(ctx: SubContext, graph: Graph, branch: str, inputs: dict[str, Any]) -> Any:
+async def perform_subrun(
+    ctx: SubContext,
+    graph: Graph,
+    branch: str,
+    inputs: dict[str, Any],
+    *,
+    kind: str = "dag",
+    tags: Mapping[str, Any] | None = None,
+) -> Any:
     """Begin a sub-run, or take up what there is of it, drive it to its end, and return its output.
 
     Raises:
@@ -192,7 +200,7 @@ async def perform_subrun(ctx: SubContext, graph: Graph, branch: str, inputs: dic
     is_new = flight.attempt == 1 and parent.lease_epoch == 1
     while True:
         with executing(parent.ledger, run_id):
-            child = await _session(parent, flight, graph, branch, inputs, run_id, is_new=is_new)
+            child = await _session(parent, flight, graph, branch, inputs, run_id, kind, tags, is_new=is_new)
             if isinstance(child, Run):
                 return await asyncio.to_thread(_result, parent, child)
             parent.children.append(child)
@@ -255,6 +263,8 @@ async def _session(
     branch: str,
     inputs: dict[str, Any],
     run_id: str,
+    kind: str,
+    tags: Mapping[str, Any] | None,
     *,
     is_new: bool,
 ) -> RunSession | Run:
@@ -264,7 +274,7 @@ async def _session(
         return type(parent)(ledger, run_id, 1, graph, inputs, history=History(keep_maps=True))
     found = None if is_new else await asyncio.to_thread(ledger.get_run, run_id)
     if found is None:
-        new = new_run(ledger, graph, inputs, kind="dag", run_id=run_id, created_by=parent.family[1])
+        new = new_run(ledger, graph, inputs, kind=kind, run_id=run_id, tags=tags, created_by=parent.family[1])
         new.parent_run_id, new.root_run_id = parent.run_id, parent.family[0]
         new.parent_step = f"{flight.call.label}:{branch}" if branch else flight.call.label
         await ledger.commit_async(new)
