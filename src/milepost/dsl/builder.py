@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, Self
 
-from pydantic import ValidationError
-
 from milepost.dsl.kinds import JoinMode
 from milepost.dsl.loading import validated_node
 from milepost.dsl.names import branch_name
@@ -82,7 +80,7 @@ class WorkflowBuilder:
                 "deadline_seconds": deadline_seconds,
                 "deadline_action": deadline_action,
             }
-            existing_workflow = _made(Workflow, data, f"Workflow {name!r}")
+            existing_workflow = validated_node(Workflow, data, f"Workflow {name!r}")
         self.workflow = existing_workflow
         self.parent = parent
         self._mistakes: list[WorkflowProblem] = []
@@ -283,13 +281,13 @@ class WorkflowBuilder:
     def retry(self, max_retries: int = 3, delay: timedelta = timedelta(seconds=5), backoff_factor: float = 2.0) -> Self:
         """Say when the last node is tried again."""
         data = {"max_retries": max_retries, "delay": delay, "backoff_factor": backoff_factor}
-        return self._modify("retry_policy", _made(RetryPolicy, data, "retry()"))
+        return self._modify("retry_policy", validated_node(RetryPolicy, data, "retry()"))
 
     def timeout(self, timeout: timedelta, kill_on_timeout: bool = True) -> Self:
         """Say how long one attempt of the last node may take."""
         return self._modify(
             "timeout_policy",
-            _made(TimeoutPolicy, {"timeout": timeout, "kill_on_timeout": kill_on_timeout}, "timeout()"),
+            validated_node(TimeoutPolicy, {"timeout": timeout, "kill_on_timeout": kill_on_timeout}, "timeout()"),
         )
 
     def on_success(self, success_task_id: str) -> Self:
@@ -303,7 +301,7 @@ class WorkflowBuilder:
     def precondition(self, variable: str, check: str, value: Any = None, message: str = "") -> Self:
         """Add a check of data before the last node."""
         node = self._require_last("precondition")
-        guard = _made(
+        guard = validated_node(
             DataGuard, {"variable": variable, "check": check, "value": value, "message": message}, "precondition()"
         )
         node.preconditions = [*node.preconditions, guard]
@@ -312,7 +310,7 @@ class WorkflowBuilder:
     def postcondition(self, variable: str, check: str, value: Any = None, message: str = "") -> Self:
         """Add a check of data after the last node."""
         node = self._require_last("postcondition")
-        guard = _made(
+        guard = validated_node(
             DataGuard, {"variable": variable, "check": check, "value": value, "message": message}, "postcondition()"
         )
         node.postconditions = [*node.postconditions, guard]
@@ -490,13 +488,6 @@ class WorkflowBuilder:
 
     def _mistake(self, task_id: str, message: str) -> None:
         self._mistakes.append(WorkflowProblem(("tasks", task_id), message))
-
-
-def _made(model: Any, data: dict[str, Any], what: str) -> Any:
-    try:
-        return model(**data)
-    except ValidationError:
-        return validated_node(model, data, what)
 
 
 def _key(text: str) -> str:

@@ -23,7 +23,6 @@ from milepost.engine import Call, Failure, MapMark
 from milepost.engine.retry import next_delay
 from milepost.errors import NonRetryable
 from milepost.graph import Node
-from milepost.runtime.steps import Step
 
 __all__ = ["Calls"]
 
@@ -193,7 +192,8 @@ class Calls:
 
     def _wait_to_retry(self, call: Call, delay: float) -> None:
         pending: Pending = call.element
-        node = self._aux(call.node, WAIT, wait="sleep")
+        assert pending.inst is not None  # what has a policy belongs to an operator
+        node = pending.inst.plan.aux(WAIT, wait="sleep")
         label = f"{call.label}[retry {call.failures}]"
 
         def again(_: Any) -> None:
@@ -203,12 +203,6 @@ class Calls:
                 pending.fail(NonRetryable("the run goes another way"))
 
         self._emit(pending.scope, pending.inst, label, node, lambda: {"duration": delay}, again, pending.fail)
-
-    @staticmethod
-    def _aux(like: Node, step: Step[..., Any], *, wait: str | None = None, pure: bool = False) -> Node:
-        node = Node(like.label, step, wait=wait, pure=pure)
-        node.index = like.index
-        return node
 
     def _work(
         self, inst: Activation, scope: Scope | None = None, more: Mapping[str, Any] | None = None, **extra: Any
@@ -256,14 +250,11 @@ class Calls:
                 self.running -= 1
                 self.dropped.append(call)
                 gone.append(call.element)
-        for queue in (self._ready,):
-            for call in list(queue):
-                if which(call.element):
-                    queue.remove(call)
-                    gone.append(call.element)
-        kept = [entry for entry in self._delayed if not which(entry[2].element)]
-        gone += [entry[2].element for entry in self._delayed if which(entry[2].element)]
-        if len(kept) < len(self._delayed):
-            self._delayed = kept
+        stopped = {id(call) for call in (*self._ready, *(entry[2] for entry in self._delayed)) if which(call.element)}
+        if stopped:
+            gone += [call.element for call in self._ready if id(call) in stopped]
+            gone += [entry[2].element for entry in self._delayed if id(entry[2]) in stopped]
+            self._ready = deque(call for call in self._ready if id(call) not in stopped)
+            self._delayed = [entry for entry in self._delayed if id(entry[2]) not in stopped]
             heapq.heapify(self._delayed)
         return gone

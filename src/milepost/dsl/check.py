@@ -326,19 +326,19 @@ def _cycle(block: Block) -> list[str]:
     for first in block.nodes:
         if first in state:
             continue
-        path, todo = [first], [iter(block.edges(first))]
+        path, waiting = [first], [iter(block.edges(first))]
         state[first] = 1
-        while todo:
-            for other in todo[-1]:
+        while waiting:
+            for other in waiting[-1]:
                 if state.get(other) == 1:
                     found = [*path[path.index(other) :], other]
                     return found[::-1]
                 if other not in state:
                     state[other] = 1
                     path.append(other)
-                    todo.append(iter(block.edges(other)))
+                    waiting.append(iter(block.edges(other)))
                     break
             else:
                 state[path.pop()] = 2
-                todo.pop()
+                waiting.pop()
     return []

@@ -64,12 +64,13 @@ class Plan:
 
 @dataclass(slots=True, eq=False)
 class BlockPlan:
-    """One scope: its description, and the plans of its nodes."""
+    """One scope: its description, the plans of its nodes, and who looks again when one has ended."""
 
     block: Block
     plans: dict[str, Plan]
     sinks: list[str]
     cleanup: frozenset[str]
+    followers: dict[str, list[str]] = field(default_factory=dict)
     variables: dict[str, Any] = field(default_factory=dict)
 
 
@@ -164,9 +165,8 @@ class _Compiler:
                 inner.append((branch, scope))
                 ends += [scope.plans[sink].node.index for sink in scope.sinks]
             plans[name] = self._plan(op, label, (*after, *ends) if ends else after, inner)
-        cleanup = _cleanup(block)
         ordered = {name: plans[name] for name in block.nodes}
-        return BlockPlan(block, ordered, block.sinks(), cleanup, variables)
+        return BlockPlan(block, ordered, block.sinks(), _cleanup(block), _followers(block), variables)
 
     def _plan(self, op: BaseOperator, label: str, after: tuple[int, ...], inner: list[tuple[str, BlockPlan]]) -> Plan:
         texts = [*templates_of(op), *late_templates_of(op)]
@@ -211,14 +211,23 @@ def _nothing(**_: Any) -> Any:
 WAIT = Step(_nothing, name="wait")
 
 
+def _followers(block: Block) -> dict[str, list[str]]:
+    """Return whom the end of each node concerns: those that wait for it, and those that it may choose or call."""
+    followers = {name: list(waiting) for name, waiting in block.dependants.items()}
+    for name in block.nodes:
+        for route in (*block.gates[name], *block.routes[name]):
+            followers[route.source].append(name)
+    return followers
+
+
 def _cleanup(block: Block) -> frozenset[str]:
     """Return the nodes that may still start when another one has failed: handlers, the tolerant, and what follows."""
-    todo = [name for name, routes in block.routes.items() if any(r.key in ("success", "failure") for r in routes)]
-    todo += [name for name, node in block.nodes.items() if is_tolerant(node) and block.needs[name]]
+    frontier = [name for name, routes in block.routes.items() if any(r.key in ("success", "failure") for r in routes)]
+    frontier += [name for name, node in block.nodes.items() if is_tolerant(node) and block.needs[name]]
     found: set[str] = set()
-    while todo:
-        name = todo.pop()
+    while frontier:
+        name = frontier.pop()
         if name not in found:
             found.add(name)
-            todo += block.dependants[name]
+            frontier += block.dependants[name]
     return frozenset(found)

@@ -6,11 +6,8 @@ from typing import Any
 
 from milepost.dsl import bodies
 from milepost.dsl.calling import Calls
-from milepost.dsl.compiling import BlockPlan
 from milepost.dsl.kinds import JoinMode
-from milepost.dsl.operators import (
-    JoinOperator,
-)
+from milepost.dsl.operators import JoinOperator
 from milepost.dsl.scopes import (
     BLOCKED,
     COMPLETED,
@@ -27,8 +24,6 @@ from milepost.dsl.structure import Route
 from milepost.engine import Failure
 
 __all__ = ["Deciding"]
-
-_FOLLOWERS: dict[int, tuple[BlockPlan, dict[str, list[str]]]] = {}
 
 
 class Deciding(Calls):
@@ -70,15 +65,10 @@ class Deciding(Calls):
             self._end_all()
             return
         self.results = {
-            scope.plan.plans[s].node.index: self._plain(scope, s)
-            for s in scope.plan.sinks
-            if scope.states[s] == COMPLETED
+            scope.plan.plans[s].node.index: scope.items.get(s) for s in scope.plan.sinks if scope.states[s] == COMPLETED
         }
         self.is_done = True
         self._drop(lambda _: True)
-
-    def _plain(self, scope: Scope, name: str) -> Any:
-        return scope.items.get(name)
 
     # --- deciding ----------------------------------------------------------------------------
 
@@ -193,25 +183,9 @@ class Deciding(Calls):
 
     def _tell(self, scope: Scope, name: str) -> None:
         """Look again at everybody whom the end of a node concerns."""
-        block = scope.plan.block
-        for other in block.dependants[name]:
-            self._consider(scope, other)
-        for other in self._followers(scope.plan).get(name, ()):
+        for other in scope.plan.followers[name]:
             self._consider(scope, other)
         self._later(lambda: self._look(scope))
-
-    def _followers(self, plan: BlockPlan) -> dict[str, list[str]]:
-        key = id(plan)
-        found = _FOLLOWERS.get(key)
-        if found is None or found[0] is not plan:
-            followers: dict[str, list[str]] = {}
-            for name in plan.plans:
-                for route in (*plan.block.gates[name], *plan.block.routes[name]):
-                    followers.setdefault(route.source, []).append(name)
-            if len(_FOLLOWERS) > 1000:
-                _FOLLOWERS.clear()
-            found = _FOLLOWERS[key] = (plan, followers)
-        return found[1]
 
     def _fail(self, inst: Activation, error: BaseException) -> None:
         self._failed_node(inst, Failure(inst.label, error))

@@ -175,8 +175,7 @@ class Holding(Deciding):
             part: str, kwargs: dict[str, Any], more: Callable[[], dict[str, Any]], names: dict[str, Any], then: Then
         ) -> None:
             def arguments() -> dict[str, Any]:
-                found = self._work(inst, more=names, args=[], kwargs=kwargs, more_=None)
-                found["work"].extra.pop("more_")
+                found = self._work(inst, more=names, args=[], kwargs=kwargs)
                 found["work"].extra["more"] = more()
                 return found
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import cache
 from typing import Any, Final, Literal
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from milepost.dsl.plain import Plain, plain
 from milepost.dsl.policies import Part
@@ -72,6 +73,11 @@ def input_field(given: Any) -> Any:
     return InputField(type=name, required=False, default=plain(given))
 
 
+@cache
+def _adapter(name: TypeName) -> TypeAdapter[Any]:
+    return TypeAdapter(PYTHON_TYPES[name])
+
+
 def check_inputs(workflow: str, declared: Mapping[str, InputField], given: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return a run's inputs, checked against the declarations, defaults filled in.
 
@@ -91,14 +97,10 @@ def check_inputs(workflow: str, declared: Mapping[str, InputField], given: Mappi
         if name not in given:
             if field.required:
                 complaints.append(f"missing input {name!r} ({field.type})")
-            elif field.default is not None:
-                values[name] = field.default
-            else:
-                values[name] = None
+            values[name] = field.default
             continue
         try:
-            adapter = TypeAdapter(PYTHON_TYPES[field.type], config=ConfigDict(coerce_numbers_to_str=False))
-            values[name] = adapter.validate_python(given[name])
+            values[name] = _adapter(field.type).validate_python(given[name])
         except ValidationError:
             complaints.append(f"input {name!r} must be a {field.type}, not {given[name]!r}")
     if complaints:

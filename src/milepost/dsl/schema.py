@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from milepost.dsl.inputs import PYTHON_TYPES
 from milepost.dsl.workflow import Workflow
 
 __all__ = ["file_schema", "inputs_schema"]
@@ -36,7 +35,6 @@ def inputs_schema(workflow: Workflow) -> dict[str, Any]:
             **({} if field.required else {"default": field.default}),
             **({"description": field.description} if field.description else {}),
         }
-        assert field.type in PYTHON_TYPES
     required = [name for name, field in workflow.inputs.items() if field.required]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

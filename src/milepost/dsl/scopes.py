@@ -166,7 +166,7 @@ class Activation:
 class Pending:
     """What a call is for: its arguments, and what follows."""
 
-    __slots__ = ("arguments", "fail", "inst", "node", "retry", "scope", "then")
+    __slots__ = ("arguments", "fail", "inst", "retry", "scope", "then")
 
     def __init__(
         self,

@@ -205,15 +205,15 @@ def _wait_for_chosen(block: Block, needs: dict[str, list[str]]) -> None:
 
 def _reaches(start: str, goal: str, needs: Mapping[str, list[str]]) -> bool:
     """Return whether ``start`` waits, directly or not, for ``goal``."""
-    seen, todo = {start}, [start]
-    while todo:
-        name = todo.pop()
+    seen, frontier = {start}, [start]
+    while frontier:
+        name = frontier.pop()
         if name == goal:
             return True
         for other in needs.get(name, ()):
             if other not in seen:
                 seen.add(other)
-                todo.append(other)
+                frontier.append(other)
     return False
 
 
@@ -235,17 +235,17 @@ def in_order(block: Block) -> list[str]:
     order: list[str] = []
     state: dict[str, int] = {}
     for first in block.nodes:
-        todo = [(first, iter(block.edges(first)))] if first not in state else []
+        waiting = [(first, iter(block.edges(first)))] if first not in state else []
         state.setdefault(first, 1)
-        while todo:
-            name, edges = todo[-1]
+        while waiting:
+            name, edges = waiting[-1]
             for other in edges:
                 if other not in state:
                     state[other] = 1
-                    todo.append((other, iter(block.edges(other))))
+                    waiting.append((other, iter(block.edges(other))))
                     break
             else:
-                todo.pop()
+                waiting.pop()
                 state[name] = 2
                 order.append(name)
     return order
