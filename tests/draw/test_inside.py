@@ -52,6 +52,18 @@ def test_a_run_says_which_branches_its_elements_took(run: FinishedRun) -> None:
     assert (way.counts, way.inside) == ("3/3", "switch: 1 less, 2 more")
 
 
+def test_colons_in_the_names_of_switches_and_branches_are_part_of_them() -> None:
+    dag = Dag("colons")
+    dag.switch({"a:b": add, "b": add}, ("a:b", 1), label="one:way")
+    dag.map(dag.switch({"a:b": add, "b": add}, label="ways:all"), [("a:b", 1), ("b", 2), ("a:b", 3)])
+    ledger = Ledger.open(":memory:")
+    run = dag.run(ledger=ledger)
+    assert {node.label: node.inside for node in picture_of_run(ledger, run.run_id).nodes} == {
+        "one:way": "switch: a:b",
+        "ways:all": "switch: 2 a:b, 1 b",
+    }
+
+
 def test_a_switch_that_is_no_map_says_which_branch_it_took() -> None:
     dag = Dag("outer")
     dag.switch({"more": add, "less": add}, ("less", 1), label="way")

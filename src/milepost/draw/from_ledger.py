@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Final
@@ -18,6 +18,7 @@ __all__ = ["picture_of_run"]
 
 _CHILDREN: Final = 10_000  # runs inside a run that are looked at for the branches they took
 DIED: Final = "ProcessDied"  # the error type of what a dead process left open
+_MARK: Final = re.compile(r"[:\[]")  # what ends the label of a switch in the place of a run inside it
 _ROUND: Final = re.compile(r"\[[^\]]*\]")  # the number of a loop's round in a label
 _DONE: Final = (StepStatus.COMPLETED, StepStatus.SKIPPED)
 
@@ -52,8 +53,9 @@ def picture_of_run(ledger: Ledger, run_id: str, *, is_interrupted: bool = False)
     kinds = {node.label: node.kind for node in drawn.nodes}
     _gather_rounds(tops, elements, kinds)
     insides = {node.label: node.inside for node in drawn.nodes if node.inside is not None}
-    has_switch = any(inside.startswith("switch") for inside in insides.values())
-    children = ledger.list_runs(parent_run_id=run_id, limit=_CHILDREN) if has_switch else []
+    switches = {label for label, inside in insides.items() if inside.startswith("switch")}
+    children = ledger.list_runs(parent_run_id=run_id, limit=_CHILDREN) if switches else []
+    taken = _taken(children, switches)
     extra = [label for label in dict.fromkeys([*tops, *elements]) if label not in kinds]
     nodes = []
     for label in (*known, *extra):
@@ -70,7 +72,7 @@ def picture_of_run(ledger: Ledger, run_id: str, *, is_interrupted: bool = False)
                 node = replace(node, status=_status_of(shown), spans=tuple(s for part in shown for s in part.spans))
         inside = insides.get(label)
         if inside is not None:
-            node = replace(node, inside=_taken(label, inside, children) if inside.startswith("switch") else inside)
+            node = replace(node, inside=_taken_text(taken[label]) if label in taken else inside)
         nodes.append(node)
     ordered = in_order(nodes, edges) if extra else tuple(nodes)
     return Picture(run.workflow, ordered, edges, run_id, run.status, _gaps(claims, rows, last_sign))
@@ -97,15 +99,21 @@ def _status_of(parts: Sequence[PictureNode]) -> StepStatus:
     return parts[-1].status or StepStatus.PENDING
 
 
-def _taken(label: str, inside: str, children: Iterable[Run]) -> str:
-    """Return what a switch took: its branch; of a map, how many elements took which."""
-    counts = Counter[str]()
+def _taken(children: Iterable[Run], switches: Collection[str]) -> dict[str, Counter[str]]:
+    """Return for each switch how often it took which branch, from where its runs are: ``way:less``, ``way[3]:less``."""
+    found: dict[str, Counter[str]] = defaultdict(Counter)
     for child in children:
-        step, _, branch = (child.parent_step or "").rpartition(":")
-        if step == label or step.startswith(f"{label}["):
-            counts[branch] += 1
-    if not counts:
-        return inside
+        place = child.parent_step or ""
+        for mark in _MARK.finditer(place):  # labels and branches may hold colons of their own
+            label = place[: mark.start()]
+            if label in switches:
+                found[label][place[mark.end() :] if mark[0] == ":" else place.rpartition("]:")[2]] += 1
+                break
+    return found
+
+
+def _taken_text(counts: Counter[str]) -> str:
+    """Return what a switch took: its branch; of a map, how many elements took which."""
     if list(counts.values()) == [1]:
         return f"switch: {next(iter(counts))}"
     return "switch: " + ", ".join(f"{count} {branch}" for branch, count in sorted(counts.items()))
