@@ -51,7 +51,7 @@ class RunnableWorkflow(Submitting, Scheduling):
             self._graph = compile_workflow(self.workflow, is_resolved=True)
         return self._graph
 
-    def _build(self) -> Any:
+    def _build(self) -> RunnableWorkflow:
         return self
 
     @property

@@ -42,7 +42,7 @@ class RunnablePipeline(Submitting, Scheduling, Replaying, RollingBack):
         """Return the graph."""
         return self.graph
 
-    def _build(self) -> Any:
+    def _build(self) -> RunnablePipeline:
         return self
 
     @property
