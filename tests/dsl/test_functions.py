@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
 from datetime import timedelta
@@ -127,3 +128,17 @@ def test_a_retry_that_is_due_late_waits_in_the_ledger_and_not_in_the_process(tmp
         assert handle.status().value == "suspended"
         (wait,) = ledger.list_waits(handle.run_id)
         assert (wait.label, round((wait.wake_at - wait.created_at) / 1e6)) == ("a[retry 1]", 3600)
+
+
+def test_keys_that_no_event_can_bear_are_keys_of_their_own(run, calls):
+    for last in ("1", "2", "1"):
+        for key in (f"{'x' * 300}{last}", f"two\nlines {last}"):
+            finished = run(B("x").task("a", "t.echo", args=[last], idempotency_key="{{inputs.key}}"), {"key": key})
+            assert finished.result() == last
+    assert [value for _, value in calls] == ["1", "1", "2", "2"]
+
+
+def test_every_way_to_submit_a_workflow_keeps_its_tags(ledger):
+    workflow = B("x").task("a", "t.echo").add_tags("nightly").build()
+    for handle in (workflow.submit(ledger=ledger, tags={"own": 1}), workflow.for_worker().submit(ledger=ledger)):
+        assert json.loads(ledger.get_payload(handle.run_id).tags)["nightly"] is True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import threading
 import time
@@ -230,7 +231,9 @@ def _kept(work: Work, context: StepContext) -> tuple[str | None, tuple[Any] | No
     """Return the event under which a result is kept by its idempotency key, and the result if there is one."""
     if work.op.idempotency_key is None:
         return None, None
-    key = f"idempotency:{work.workflow}:{work.op.task_id}:{evaluate(work.op.idempotency_key, work.names)}"[:255]
+    key = f"idempotency:{work.workflow}:{work.op.task_id}:{evaluate(work.op.idempotency_key, work.names)}"
+    if len(key) > 255 or not key.isprintable():  # no name of an event, and what is cut could be another's
+        key = "idempotency:" + hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
     event = context._ledger.get_event(key)  # noqa: SLF001 - the runtime's own
     return key, None if event is None else (decode(event.payload),)
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from milepost.dag.scheduling import Scheduling
-from milepost.dag.submitting import Submitting
+from milepost.dag.submitting import LedgerLike, Submitting
 from milepost.dsl.compiling import WorkflowGraph, compile_workflow
 from milepost.dsl.inputs import check_inputs
 from milepost.dsl.workflow import Workflow
 from milepost.errors import ConfigurationError, did_you_mean
 from milepost.graph import Graph
 from milepost.model import Schedule
+from milepost.runtime.handle import RunHandle
 from milepost.runtime.lifecycle import open_ledger
 from milepost.runtime.outcome import FinishedRun
 from milepost.runtime.run import RunOptions, resume_graph, resume_graph_async, run_graph, run_graph_async
+from milepost.runtime.submission import SubmitOptions
 from milepost.runtime.subruns import SubContext, perform_subrun
 
 __all__ = ["RunnableWorkflow", "register_workflow", "run_child_workflow"]
@@ -70,6 +73,14 @@ class RunnableWorkflow(Submitting, Scheduling):
         """Return the inputs, checked."""
         return check_inputs(self.name, self.workflow.inputs, {**(given or {}), **(more or {})})
 
+    def _submit(
+        self, inputs: list[Mapping[str, Any]], ledger: LedgerLike, options: SubmitOptions, conn: Any
+    ) -> list[RunHandle]:
+        return super()._submit(inputs, ledger, replace(options, tags=self._tags(options.tags)), conn)
+
+    def _tags(self, given: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        return {**dict.fromkeys(self.workflow.tags, True), **(given or {})}
+
     def _locate(self, target: str | None = None) -> str | None:
         return target or self._target
 
@@ -95,7 +106,7 @@ class RunnableWorkflow(Submitting, Scheduling):
         given = dict(given)
         given["target"] = self._locate(given.get("target"))
         if has_tags:
-            given["tags"] = {**dict.fromkeys(self.workflow.tags, True), **(given.get("tags") or {})}
+            given["tags"] = self._tags(given.get("tags"))
         return RunOptions(**given)
 
 

@@ -272,7 +272,6 @@ class Workflow(Part):
 
     def submit(self, inputs: Mapping[str, Any] | None = None, **options: Any) -> RunHandle:
         """Put a run into a queue; options as for ``Dag.submit``."""
-        options["tags"] = {**dict.fromkeys(self.tags, True), **(options.get("tags") or {})}
         return self._runnable().submit(inputs, **options)
 
     def add_schedule(self, name: str | None = None, **options: Any) -> Schedule:
