@@ -19,6 +19,7 @@ from milepost.dsl import (
     WorkflowWarning,
 )
 from milepost.dsl import WorkflowBuilder as B
+from milepost.dsl.structure import block_of
 from milepost.dsl.templates import TemplateFailed, evaluate, evaluate_condition, evaluate_items
 from milepost.errors import ConfigurationError
 
@@ -363,3 +364,33 @@ def test_a_chain_of_thousands_loads_and_is_checked_in_a_second():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert len(Workflow.from_yaml(text).tasks) == 1000
+
+
+def test_a_wrong_schedule_hides_no_other_mistake():
+    found = problems('name: x\ntimezone: Nowhere/None\nschedule: "x * * * *"\nvariables: {item: 1}\n')
+    assert [line for line, _ in found] == [2, 3, 4]
+
+
+def test_near_misses_are_looked_for_at_the_first_mistakes_alone():
+    nodes = [TASK % (f"node_{i}", f", dependencies: [nod_{i}x]") for i in range(100)]
+    found = problems("name: x\ntasks:\n" + "".join(f"  node_{i}: {node}\n" for i, node in enumerate(nodes)))
+    assert len(found) == 100
+    assert ["Did you mean" in told for _, told in found] == [True] * 25 + [False] * 75
+
+
+def test_every_node_behind_a_branch_waits_for_all_of_it_that_does_not_wait_for_the_node():
+    listed = [f"m{i}" for i in range(60)]
+    tasks = {"c": {"task_id": "c", "operator_type": "condition", "condition": "true", "if_true": "m0"}}
+    tasks["c"] |= {"true_tasks": listed, "false_tasks": []}
+    for name in (*listed, *(f"z{i}" for i in range(60))):
+        tasks[name] = {"task_id": name, "operator_type": "task", "function": "t.echo", "dependencies": ["c"]}
+    tasks["m7"]["dependencies"] += ["z5"]
+    tasks["m8"]["dependencies"] += ["m7"]
+    block = block_of(Workflow.from_dict({"name": "x", "tasks": tasks}).tasks)
+    assert block.needs["z4"] == ("c", *listed)
+    assert block.needs["z5"] == ("c", *(name for name in listed if name not in ("m7", "m8")))
+
+
+def test_a_sum_is_bounded_as_a_repetition_is():
+    with pytest.raises(TemplateFailed, match="too long"):
+        evaluate("{{ (a + a)[0] }}", {"a": "x" * 600_000})

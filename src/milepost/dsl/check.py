@@ -100,6 +100,12 @@ class _Finder:
         self.found: list[WorkflowProblem] = []
         self._workflow = workflow
         self._lenient = lenient
+        self._guesses = 0
+
+    def _near(self, name: str, known: Iterable[str]) -> str:
+        """Return the near miss, for the first mistakes alone: to look for one costs as much as there are names."""
+        self._guesses += 1
+        return did_you_mean(name, known) if self._guesses <= _MOST_GUESSES else ""
 
     def _add(self, path: Path, message: str, *, is_warning: bool = False) -> None:
         self.found.append(WorkflowProblem(path, message, is_warning=is_warning))
@@ -111,25 +117,28 @@ class _Finder:
         if workflow.start_task is not None and workflow.start_task not in workflow.tasks:
             near = did_you_mean(workflow.start_task, workflow.tasks)
             self._add(("start_task",), f"there is no node {workflow.start_task!r}.{near}")
-        try:
-            check_zone(workflow.timezone)
-        except ConfigurationError as error:
-            self._add(("timezone",), str(error))
-            return
-        if workflow.schedule is not None:
-            if len(workflow.schedule.split()) != 5 and not workflow.schedule.startswith("@"):
-                self._add(
-                    ("schedule",),
-                    f"{workflow.schedule!r} must be a cron line of five fields: minute hour day month weekday",
-                )
-                return
-            try:
-                check_cron(workflow.schedule, workflow.timezone)
-            except ConfigurationError as error:
-                self._add(("schedule",), str(error))
         for name in workflow.variables:
             if name in RESERVED:
                 self._add(("variables", name), f"{name!r} is a name that templates reserve. Choose another")
+        self._check_schedule()
+
+    def _check_schedule(self) -> None:
+        workflow, zone = self._workflow, self._workflow.timezone
+        try:
+            check_zone(zone)
+        except ConfigurationError as error:
+            self._add(("timezone",), str(error))
+            zone = "UTC"
+        if workflow.schedule is None:
+            return
+        if len(workflow.schedule.split()) != 5 and not workflow.schedule.startswith("@"):
+            told = f"{workflow.schedule!r} must be a cron line of five fields: minute hour day month weekday"
+            self._add(("schedule",), told)
+            return
+        try:
+            check_cron(workflow.schedule, zone)
+        except ConfigurationError as error:
+            self._add(("schedule",), str(error))
 
     def check_scope(self, path: Path, nodes: dict[str, BaseOperator], names: set[str]) -> None:
         """Check the nodes of one scope, and the scopes inside them.
@@ -159,7 +168,7 @@ class _Finder:
 
     def _check_ids(self, block: Block, at: dict[str, Path]) -> None:
         for name, field, unknown in block.unknown:
-            near = did_you_mean(unknown, block.nodes)
+            near = self._near(unknown, block.nodes)
             self._add(
                 (*at[name], field),
                 f"node {name!r} names {unknown!r}, which is no node here.{near}",
@@ -283,7 +292,15 @@ class _Finder:
                 }:
                     continue
                 elif name not in _EVERYWHERE:
-                    self._add((*path, *where), _unknown_name(node, name, makers, extra))
+                    self._add((*path, *where), self._unknown_name(node, name, makers, extra))
+
+    def _unknown_name(self, node: BaseOperator, name: str, makers: dict[str, int], extra: set[str]) -> str:
+        if name in makers:
+            return (
+                f"node {node.task_id!r} asks for {name!r}, which is no result of a node before it. Add the dependency"
+            )
+        near = self._near(name, [*makers, *extra, *RESERVED])
+        return f"node {node.task_id!r} asks for {name!r}, which is no input, variable or result available there.{near}"
 
     def _check_input(self, path: Path, field: str | None) -> None:
         declared = self._workflow.inputs
@@ -293,9 +310,10 @@ class _Finder:
             and field not in declared
             and field not in ("data_interval_start", "data_interval_end")
         ):
-            self._add(path, f"the workflow declares no input {field!r}.{did_you_mean(field, declared)}")
+            self._add(path, f"the workflow declares no input {field!r}.{self._near(field, declared)}")
 
 
+_MOST_GUESSES = 25
 _EVERYWHERE = frozenset({"ds", "run", "workflow", "ENV", "secrets"})
 
 
@@ -311,13 +329,6 @@ def results_of(node: BaseOperator) -> set[str]:
     elif isinstance(node, WhileOperator):
         names |= {body.result_key for body in node.loop_body if body.result_key is not None}
     return names
-
-
-def _unknown_name(node: BaseOperator, name: str, makers: dict[str, int], extra: set[str]) -> str:
-    if name in makers:
-        return f"node {node.task_id!r} asks for {name!r}, which is no result of a node before it. Add the dependency"
-    near = did_you_mean(name, [*makers, *extra, *RESERVED])
-    return f"node {node.task_id!r} asks for {name!r}, which is no input, variable or result available there.{near}"
 
 
 def _cycle(block: Block) -> list[str]:

@@ -192,29 +192,34 @@ def _wait_for_chosen(block: Block, needs: dict[str, list[str]]) -> None:
             if route.key not in ("success", "failure"):
                 chosen.setdefault(route.source, []).append(target)
     members: dict[str, set[str]] = {source: set(targets) for source, targets in chosen.items()}
+    dependants: dict[str, list[str]] = {name: [] for name in block.nodes}
+    for name, waited in needs.items():
+        for other in waited:
+            dependants[other].append(name)
     for name in block.nodes:
+        late: set[str] | None = None  # who comes after it, so that it cannot wait for them
         for source in tuple(needs[name]):
             if source not in chosen or name in members[source]:
                 continue
             if any(route.source in members.get(source, ()) for route in block.gates[name]):
                 continue
-            for target in chosen[source]:
-                if target not in needs[name] and not _reaches(target, name, needs):
+            late = _after(name, dependants) if late is None else late
+            known = late | set(needs[name])
+            for target in dict.fromkeys(chosen[source]):
+                if target not in known:
                     needs[name].append(target)
+                    dependants[target].append(name)
 
 
-def _reaches(start: str, goal: str, needs: Mapping[str, list[str]]) -> bool:
-    """Return whether ``start`` waits, directly or not, for ``goal``."""
+def _after(start: str, dependants: Mapping[str, list[str]]) -> set[str]:
+    """Return a node and everybody who waits for it, directly or not."""
     seen, frontier = {start}, [start]
     while frontier:
-        name = frontier.pop()
-        if name == goal:
-            return True
-        for other in needs.get(name, ()):
+        for other in dependants[frontier.pop()]:
             if other not in seen:
                 seen.add(other)
                 frontier.append(other)
-    return False
+    return seen
 
 
 def functions_of(nodes: Mapping[str, BaseOperator]) -> list[str]:

@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 _LONGEST_SOURCE: Final = 20_000  # characters of one template
+_SIZED: Final = (str, bytes, list, tuple)
 _LARGEST: Final = 1_000_000  # characters or elements of one result
 _MOST_RANGE: Final = 100_000
 _DOLLAR: Final = re.compile(r"\$\{\s*([A-Za-z_][\w.]*)\s*\}")
@@ -140,6 +141,9 @@ class _Environment(SandboxedEnvironment):
                 raise SecurityError("powers are limited to small numbers")
         elif operator == "%" and not isinstance(left, (int, float)):
             raise SecurityError("'%' is for numbers")
+        elif operator == "+":
+            if isinstance(left, _SIZED) and isinstance(right, _SIZED) and len(left) + len(right) > _LARGEST:
+                raise SecurityError("the sum is too long")
         elif operator == "*":
             for text, count in ((left, right), (right, left)):
                 if isinstance(text, (str, bytes, list, tuple)) and (
