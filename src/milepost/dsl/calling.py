@@ -17,7 +17,6 @@ from milepost.dsl.scopes import (
     Pending,
     Scope,
     Then,
-    delay_of,
 )
 from milepost.engine import Call, Failure, MapMark
 from milepost.engine.retry import next_delay
@@ -177,8 +176,8 @@ class Calls:
         pending = Pending(scope, inst, arguments, then, fail, retry)
         call = Call(node, label, tries, None, 0, pending)
         if tries[1] and retry is not None:
-            delay = delay_of(retry, tries[1])
-            if delay >= DURABLE_DELAY:
+            delay = next_delay(retry, tries[1], Exception(), 0.0)
+            if delay is not None and delay >= DURABLE_DELAY:
                 self._wait_to_retry(call, delay)
                 return
         self._ready.append(call)

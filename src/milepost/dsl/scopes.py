@@ -36,7 +36,6 @@ __all__ = [
     "Then",
     "WorkflowCancelled",
     "WorkflowFailed",
-    "delay_of",
     "is_inside",
     "judge",
     "moment_of",
@@ -190,11 +189,6 @@ GUARDS: Final = bodies.evaluating(bodies.check_guards, "guard", pure=True)
 CHILD: Final = bodies.ChildStep(bodies.run_child, name="child_workflow")
 INSIDE: Final = {"": Graph("child_workflow", [])}  # marks a run inside; which one is known when it begins
 EMPTY: Final = BlockPlan(None, {}, [], frozenset())  # type: ignore[arg-type]
-
-
-def delay_of(retry: Any, failures: int) -> float:
-    """Return the seconds before the attempt that follows so many failures."""
-    return min(retry.delay * retry.backoff_factor ** (failures - 1), retry.max_delay) if failures else 0.0
 
 
 def judge(rule: TriggerRule, found: list[int], *, is_chosen: bool) -> int | None:
