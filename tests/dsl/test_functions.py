@@ -142,3 +142,16 @@ def test_every_way_to_submit_a_workflow_keeps_its_tags(ledger):
     workflow = B("x").task("a", "t.echo").add_tags("nightly").build()
     for handle in (workflow.submit(ledger=ledger, tags={"own": 1}), workflow.for_worker().submit(ledger=ledger)):
         assert json.loads(ledger.get_payload(handle.run_id).tags)["nightly"] is True
+
+
+def test_a_paused_workflow_has_never_a_schedule_that_fires(ledger, monkeypatch):
+    flow = B("x").task("a", "t.echo").set_schedule("0 2 * * *")
+    monkeypatch.setattr(type(ledger), "pause_schedule", lambda *_: pytest.fail("it was added unpaused"))
+    assert flow.set_paused(True).build().add_schedule(ledger=ledger).paused_at is not None
+    assert ledger.require_schedule("x").paused_at is not None
+
+
+def test_a_workflow_that_is_paused_later_pauses_the_schedule_that_is_there(ledger):
+    flow = B("x").task("a", "t.echo").set_schedule("0 2 * * *")
+    assert flow.build().add_schedule(ledger=ledger).paused_at is None
+    assert flow.set_paused(True).build().add_schedule(ledger=ledger).paused_at is not None

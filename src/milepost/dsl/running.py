@@ -18,6 +18,7 @@ from milepost.runtime.handle import RunHandle
 from milepost.runtime.lifecycle import open_ledger
 from milepost.runtime.outcome import FinishedRun
 from milepost.runtime.run import RunOptions, resume_graph, resume_graph_async, run_graph, run_graph_async
+from milepost.runtime.scheduling import ScheduleOptions, add_schedule
 from milepost.runtime.submission import SubmitOptions
 from milepost.runtime.subruns import SubContext, perform_subrun
 
@@ -140,17 +141,20 @@ def schedule_workflow(workflow: Workflow, name: str | None, options: dict[str, A
         raise ConfigurationError(f"Workflow {workflow.name!r} has no schedule. Call set_schedule() first.")
     start = workflow.start_date
     ledger = open_ledger(options.pop("ledger", None))
-    given: dict[str, Any] = {
+    inputs = {"data_interval_start": "{data_interval_start}", "data_interval_end": "{data_interval_end}"}
+    runnable = RunnableWorkflow(workflow)
+    rule: dict[str, Any] = {
         "cron": workflow.schedule,
         "timezone": workflow.timezone,
         "start_at": start.astimezone() if start is not None and start.tzinfo is None else start,
         "catch_up": workflow.catchup,
         "max_active": workflow.max_active_runs,
-        "inputs": {"data_interval_start": "{data_interval_start}", "data_interval_end": "{data_interval_end}"},
         **options,
     }
-    runnable = RunnableWorkflow(workflow)
-    schedule = runnable.schedule(name or workflow.name, ledger=ledger, **given)
-    if workflow.is_paused:
-        ledger.pause_schedule(schedule.name)
+    inputs = rule.pop("inputs", None) or inputs
+    rule["target"] = runnable._locate(rule.get("target"))  # noqa: SLF001 - of this module
+    how = ScheduleOptions(name=name or workflow.name, is_paused=workflow.is_paused, **rule)
+    schedule = add_schedule(ledger, runnable.graph, runnable.kind, inputs, how)
+    if workflow.is_paused and schedule.paused_at is None:  # it was there before
+        return ledger.pause_schedule(schedule.name)
     return schedule

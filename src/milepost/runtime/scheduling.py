@@ -60,6 +60,7 @@ class ScheduleOptions:
         queue: The queue its runs wait in.
         priority: A lower number goes first.
         target: Where the workflow is found again.
+        is_paused: It is added paused.
 
     Raises:
         ConfigurationError: A value cannot work; the message says which and why.
@@ -75,6 +76,7 @@ class ScheduleOptions:
     queue: str = DEFAULT_QUEUE
     priority: int = 0
     target: str | None = None
+    is_paused: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what could never work, before anything is written."""
@@ -148,7 +150,7 @@ def add_schedule(
         max_active=options.max_active,
         inputs=encode(dict(inputs)),
         next_at=None,
-        paused_at=None,
+        paused_at=now if options.is_paused else None,
         created_at=now,
         kind=kind,
     )

@@ -34,7 +34,6 @@ class SchedulingVerbs(QueueVerbs):
             fields = {name: getattr(schedule, name) for name in Schedule.__dataclass_fields__}
             fields["catch_up"] = int(schedule.catch_up)
             fields["now"] = fields.pop("created_at")
-            del fields["paused_at"]
             if tx.execute("insert_schedule", **fields):
                 return True
             # This very schedule is there where a commit went through and its answer was lost.

@@ -3,11 +3,11 @@
 -- name: insert_schedule
 INSERT INTO schedules (
     name, workflow, target, hash, queue, priority, cron, every, timezone, start_at, catch_up, max_active, inputs,
-    next_at, created_at, kind
+    next_at, paused_at, created_at, kind
 )
 VALUES (
     :name, :workflow, :target, :hash, :queue, :priority, :cron, :every, :timezone, :start_at, :catch_up, :max_active,
-    :inputs, :next_at, :now, :kind
+    :inputs, :next_at, :paused_at, :now, :kind
 )
 ON CONFLICT (name) DO NOTHING;
 
