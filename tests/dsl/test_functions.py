@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 import threading
@@ -155,3 +156,23 @@ def test_a_workflow_that_is_paused_later_pauses_the_schedule_that_is_there(ledge
     flow = B("x").task("a", "t.echo").set_schedule("0 2 * * *")
     assert flow.build().add_schedule(ledger=ledger).paused_at is None
     assert flow.set_paused(True).build().add_schedule(ledger=ledger).paused_at is not None
+
+
+def test_what_an_async_function_keeps_is_read_and_written_off_the_event_loop(run, ledger, monkeypatch):
+    seen = []
+    for name in ("get_event", "emit_event", "require_run"):
+        plain = getattr(ledger, name)
+
+        def watched(*args, plain=plain, name=name, **more):
+            try:
+                asyncio.get_running_loop()
+                seen.append((name, "on the loop"))
+            except RuntimeError:
+                seen.append((name, "off"))
+            return plain(*args, **more)
+
+        monkeypatch.setattr(ledger, name, watched)
+    flow = B("x").task("a", "t.sleepy", args=[0], idempotency_key="k {{run.id}}")
+    assert run(flow).result() == "awake"
+    assert {("get_event", "off"), ("emit_event", "off"), ("require_run", "off")} <= set(seen)
+    assert not [name for name, where in seen if where != "off"]

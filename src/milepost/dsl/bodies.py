@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 import threading
@@ -163,7 +164,7 @@ async def run_child(work: Work, context: ChildContext) -> dict[str, Any]:
     op = work.op
     assert isinstance(op, ChildWorkflowOperator)
     child = op.children[work.extra["branch"]]
-    inputs = evaluate(child.inputs, _filled(work, context))
+    inputs = evaluate(child.inputs, await _off_the_loop(work, _filled, work, context))
     result = await run_child_workflow(child.workflow_name, inputs, context.place)
     return {"status": "completed", "result": result}
 
@@ -180,7 +181,7 @@ def function_step(name: str, fn: Callable[..., Any], timeout: float | None) -> S
     """Return the step that calls a function for an operator."""
     step = as_step(fn)
 
-    def begin(work: Work, context: StepContext) -> tuple[list[Any], dict[str, Any]]:
+    def begin(work: Work, context: StepContext) -> tuple[list[Any], dict[str, Any], str | None, tuple[Any] | None]:
         op, names = work.op, _filled(work, context)
         check(op.preconditions, names, op.task_id)
         try:
@@ -191,40 +192,45 @@ def function_step(name: str, fn: Callable[..., Any], timeout: float | None) -> S
         kwargs = {**kwargs, **work.extra.get("more", {})}
         if step.context_parameter is not None:
             kwargs[step.context_parameter] = context
-        return args, kwargs
+        return args, kwargs, *_kept(work, context)
 
-    def end(work: Work, context: StepContext, value: Any) -> Any:
+    def end(work: Work, context: StepContext, key: str | None, value: Any) -> Any:
         op = work.op
         if op.postconditions:
             own = {**work.names, "result": value, op.task_id: value}
             if op.result_key:
                 own[op.result_key] = value
             check(op.postconditions, own, op.task_id)
-        return value
+        return _keep(key, context, value)
 
     if step.is_async:
 
         async def call_async(work: Work, context: StepContext) -> Any:
-            args, kwargs = begin(work, context)
-            key, kept = _kept(work, context)
+            args, kwargs, key, kept = await _off_the_loop(work, begin, work, context)
             if kept is not None:
                 return kept[0]
             with _breaker(work, name):
                 value = await step.fn(*args, **kwargs)
-            return _keep(key, context, end(work, context, value))
+            return await _off_the_loop(work, end, work, context, key, value)
 
         return Step(call_async, name=name, timeout=timeout)
 
     def call(work: Work, context: StepContext) -> Any:
-        args, kwargs = begin(work, context)
-        key, kept = _kept(work, context)
+        args, kwargs, key, kept = begin(work, context)
         if kept is not None:
             return kept[0]
         with _breaker(work, name):
             value = step.fn(*args, **kwargs)
-        return _keep(key, context, end(work, context, value))
+        return end(work, context, key, value)
 
     return Step(call, name=name, timeout=timeout)
+
+
+async def _off_the_loop(work: Work, fn: Callable[..., Any], *args: Any) -> Any:
+    """Call what stands before or after an async function; in a thread where it reads or writes the ledger."""
+    if work.op.idempotency_key is None and "run" not in work.names:
+        return fn(*args)
+    return await asyncio.to_thread(fn, *args)
 
 
 def _kept(work: Work, context: StepContext) -> tuple[str | None, tuple[Any] | None]:
@@ -314,13 +320,16 @@ class _breaker:  # noqa: N801 - reads as a function where it is used
     def __init__(self, work: Work, name: str) -> None:
         self._policy = work.op.circuit_breaker_policy
         self._name = name
-        self._state = _BREAKERS.setdefault((work.workflow, name), _Breaker())
+        self._key = work.workflow, name
 
     def __enter__(self) -> None:
-        policy, state = self._policy, self._state
-        if policy is None or state.opened is None:
+        policy = self._policy
+        if policy is None:
             return
+        state = self._state = _BREAKERS.setdefault(self._key, _Breaker())
         with state.lock:
+            if state.opened is None:
+                return
             left = state.opened + policy.isolation_duration.total_seconds() - time.monotonic()
             if left > 0:
                 raise CircuitOpen(
@@ -328,9 +337,10 @@ class _breaker:  # noqa: N801 - reads as a function where it is used
                 )
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        policy, state = self._policy, self._state
+        policy = self._policy
         if policy is None:
             return
+        state = self._state
         with state.lock:
             if error is None:
                 state.successes += 1
