@@ -9,6 +9,7 @@ from milepost.engine.policies import next_run_delay
 from milepost.errors import MilepostError
 from milepost.graph import Graph
 from milepost.ledger import Ledger
+from milepost.model import Run
 from milepost.runtime.lifecycle import as_begun, continue_session, note_code
 from milepost.runtime.session import RunSession
 from milepost.runtime.steps import classes_of
@@ -43,7 +44,7 @@ def claimed_session(ledger: Ledger, claimed: ClaimedTask, graph: Graph) -> RunSe
         if claimed.payload.has_unchecked_inputs and graph.check_inputs is not None:
             inputs = graph.check_inputs(inputs)
             ledger.store.adopt_inputs(run.run_id, run.lease_epoch, encode(inputs))
-        if run.lease_epoch == 1 and run.replay_of is None:
+        if _is_fresh(run):
             session = RunSession(ledger, run.run_id, run.lease_epoch, graph, inputs, retry=retry, may_suspend=True)
             session.family = run.root_run_id, run.created_by
             session.belongs_to(run)
@@ -55,6 +56,11 @@ def claimed_session(ledger: Ledger, claimed: ClaimedTask, graph: Graph) -> RunSe
         raise
 
 
+def _is_fresh(run: Run) -> bool:
+    """Return whether a claimed run has no steps yet, without a look: nobody had it before, and it copied none."""
+    return run.lease_epoch == 1 and run.replay_of is None
+
+
 def _meet(ledger: Ledger, claimed: ClaimedTask, graph: Graph) -> Graph:
     run = claimed.run
     if run.lease_epoch == 1 and run.hash is not None:
@@ -63,7 +69,7 @@ def _meet(ledger: Ledger, claimed: ClaimedTask, graph: Graph) -> Graph:
         graph = as_begun(ledger, run, graph)
     if run.hash == graph.fingerprint:
         return graph
-    if ledger.store.max_seq(run.run_id) == 0:
+    if _is_fresh(run) or ledger.store.max_seq(run.run_id) == 0:
         ledger.store.adopt_definition(
             run.run_id,
             run.lease_epoch,
