@@ -20,11 +20,12 @@ from milepost.errors import (
     RunNotFound,
     StepNotFound,
 )
-from milepost.model import StepKind
+from milepost.model import Run, StepKind
 from milepost.runtime.keeper import executing
 from milepost.runtime.lifecycle import claim
 from milepost.runtime.rollback import _begin
-from milepost.runtime.undoing import find_mark
+from milepost.runtime.undoing import begin_write, find_mark
+from milepost.store import RunWrite
 
 log: list[tuple[Any, ...]] = []
 broken: set[Any] = set()
@@ -391,3 +392,21 @@ def test_an_undo_that_could_never_be_called_is_refused_where_it_is_written(undo:
 def test_a_pure_step_has_nothing_to_undo() -> None:
     with pytest.raises(ConfigurationError, match="pure"):
         step(undo=undo_total, pure=True)(show.fn)
+
+
+def test_a_resume_finishes_a_rollback_that_the_former_owner_marked_at_the_last_moment(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = dag.run(n=1, ledger=ledger)
+    found = ledger.require_run(run.run_id)
+    held = claim(ledger, found, found.attempt + 1)
+
+    def claim_late(*args: Any) -> Run:
+        mark = begin_write(ledger, held, "make")
+        ledger.commit(RunWrite(run.run_id, held.lease_epoch, checkpoints=[mark]))
+        return claim(*args)
+
+    monkeypatch.setattr("milepost.runtime.lifecycle.claim", claim_late)
+    assert dag.resume(run.run_id, ledger=ledger).status is RunStatus.CANCELLED
+    assert ledger.require_run(run.run_id).error_message == "rolled back to step 'make'"
+    assert log[-1] == ("undo double", 0, 0, "undo:double[0]")

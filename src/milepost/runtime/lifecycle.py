@@ -172,14 +172,17 @@ def resume_session(
         _note_changes(ledger, claimed, graph, changes, recoded)
         if check is not None:
             ledger.store.adopt_inputs(run_id, claimed.lease_epoch, encode(inputs))
-        # The former owner may have completed a step between our reading and our claim; from here
-        # on it cannot.
-        later = ledger.store.list_step_rows(run_id)
+        later = rows
+        if run.status == RunStatus.RUNNING:
+            # The former owner may have completed a step, or begun a rollback, between our reading and our claim; from
+            # here on it cannot. Of a run that nobody held the claim itself tells that nothing has changed.
+            later = ledger.store.list_step_rows(run_id)
+            mark = mark or find_mark(ledger, run_id)
         if mark is not None:  # a rollback was cut short
             return undo_session(ledger, claimed, graph, inputs, later, mark["to"])
         if _completed(later) != _completed(rows):
             history = _load_history(ledger, run_id, graph, later, attempt)
-        else:
+        elif later is not rows:
             history.tries = _load_tries(later, attempt)
         session = _session(ledger, claimed, graph, inputs, history, later)
         session.changes = (*changes, *(f"the code of step {label!r} changed" for label in recoded))
