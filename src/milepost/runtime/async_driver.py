@@ -303,7 +303,7 @@ class AsyncDriver:
             await self._session.ledger.commit_async(write)
             if write.end is not None or self._session.is_handed_on:
                 self._session.is_over = True
-            if self._session.telling is not None:
+            if self._session.telling is not None and (write.ends or write.end is not None):
                 await asyncio.to_thread(self._session.telling.flush)  # a store of records may wait for a disk
 
     async def _finish_stop(self, error_type: str, message: str) -> None:

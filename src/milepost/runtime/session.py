@@ -54,6 +54,8 @@ RIDING_LIMIT: Final = 512  # pure completions that may wait for a commit
 _EDGE_LIMIT: Final = 64  # edges that may wait while steps commit one row each
 _QUICK: Final = 50_000  # microseconds; a step younger than this is not worth a start row of its own
 
+_UNRECORDED: Final = "its run can no longer be recorded here"
+
 _RUNNING: Final = StepStatus.RUNNING.value
 _COMPLETED: Final = StepStatus.COMPLETED.value
 _FAILED: Final = StepStatus.FAILED.value
@@ -169,9 +171,15 @@ class RunSession:
             self.telling.opened(self._inputs, self._now())
 
     def close(self) -> None:
-        """Tell observers how it has ended here."""
-        if self.telling is not None:
-            self.telling.closed(self.end, self._now())
+        """Tell observers how it has ended here: an end that could not be recorded is none."""
+        if self.telling is None:
+            return
+        now = self._now()
+        if not self.is_over:
+            self.telling.unrecorded()
+            for flight in self.open_flights:
+                self.telling.cut_off(flight, LeaseLost.__name__, _UNRECORDED, now)
+        self.telling.closed(self.end if self.is_over else None, now)
 
     def refuse_second_start(self, flight: Flight) -> bool:
         """Fail an ``at_most_once`` flight that an earlier attempt may have run; return whether it was."""
@@ -461,11 +469,11 @@ class RunSession:
     def lose(self, error: MilepostError) -> None:
         """Note that nothing can be written any more, and tell the bodies that listen."""
         self.lost = error
-        self._tell_bodies("its run can no longer be recorded here")
+        self._tell_bodies(_UNRECORDED)
 
     def abandon(self) -> None:
         """Leave behind what is still in the air: nobody takes its outcome any more."""
-        self._tell_bodies("its run can no longer be recorded here")
+        self._tell_bodies(_UNRECORDED)
         for flight in self.open_flights:
             flight.is_abandoned = True
             if flight.handle is not None:

@@ -244,7 +244,7 @@ class SyncDriver:
             self._unsure = None
             if write.end is not None or self._session.is_handed_on:
                 self._session.is_over = True
-            if self._session.telling is not None:
+            if self._session.telling is not None and (write.ends or write.end is not None):
                 self._session.telling.flush()
 
     def _settle_again(self) -> None:

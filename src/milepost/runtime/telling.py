@@ -101,6 +101,10 @@ class Telling:
         took = max(0, now - flight.started_at) // 1000
         self._ended.append(_Ended(self._id(flight), RunStatus.FAILED, took, error))
 
+    def unrecorded(self) -> None:
+        """Note that the ends that nobody was told of never became durable: the attempts have failed here."""
+        self._ended = [replace(one, status=RunStatus.FAILED) for one in self._ended]
+
     def flush(self) -> None:
         """Tell of the ends that are durable by now."""
         ended, self._ended = self._ended, []
