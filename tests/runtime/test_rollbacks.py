@@ -264,6 +264,16 @@ def test_a_step_that_the_graph_no_longer_has_is_one_that_nobody_can_undo(way, le
     assert ledger.require_run(run.run_id).error_type == "RolledBack"
 
 
+@pytest.mark.parametrize("to", [None, "make", "double"])
+def test_a_rollback_of_a_replay_may_go_back_to_a_step_that_was_copied(way, ledger: Ledger, to: str | None) -> None:
+    run = way.run(dag, n=2, ledger=ledger)
+    replay = dag.replay(run.run_id, ["total"], ledger=ledger)
+    log.clear()
+    assert roll_back(way, replay.run_id, ledger, to=to).undo == ("show", "total")
+    assert log == [("undo total",)]
+    assert way.resume(dag, replay.run_id, ledger=ledger).result() == "2"
+
+
 @pytest.mark.parametrize("is_async", [False, True])
 def test_an_undo_gets_the_context_that_it_asks_for(way, ledger: Ledger, is_async: bool) -> None:
     def undo_it(ctx: DagContext) -> None:

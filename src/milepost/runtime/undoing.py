@@ -76,16 +76,21 @@ def plan_undo(graph: Graph, rows: Sequence[StepRow], to: str | None) -> Rollback
         KeyError: Nothing of the label ``to`` has run.
     """
     void = undone_after(rows)
-    first: dict[str, StepRow] = {}  # the earliest attempt that completed and still counts
+    # The earliest attempt that completed and still counts; a copy of another run's has nothing to undo.
+    first = {row.label: row for row in rows if row.status == StepStatus.SKIPPED.value}
     last: dict[str, int] = {}
     for row in rows:
         if row.kind != StepKind.UNDO and row.status == StepStatus.COMPLETED.value and row.seq > void.get(row.label, 0):
-            if row.label not in first or row.seq < first[row.label].seq:
+            known = first.get(row.label)
+            if known is None or known.status == StepStatus.SKIPPED.value or row.seq < known.seq:
                 first[row.label] = row
             if row.parent is not None:
                 last[row.parent] = max(last.get(row.parent, 0), row.seq)
     ordered = sorted(first.values(), key=lambda row: (max(row.seq, last.get(row.label, 0)), row.parent is None))
-    steps = [Undoable(row.label, True, False, _is_settled(_node_of(graph, row.label, row.parent))) for row in ordered]
+    steps = []
+    for row in ordered:
+        is_own = row.status == StepStatus.COMPLETED.value
+        steps.append(Undoable(row.label, is_own, False, _is_settled(_node_of(graph, row.label, row.parent))))
     return plan_rollback(steps, to)
 
 
