@@ -190,9 +190,12 @@ class HandVerbs(QueueVerbs, WaitingVerbs):
         """End an attempt as failed, running or suspended; return None, or why not."""
         with self.transaction(conn) as tx:
             run = self._hold(tx, run_id, generation, now)
+            if _is_suspended(run, generation):
+                tx.rows("lock_run", run_id=run_id)  # so that nobody claims it from here on
+                run = self._hold(tx, run_id, generation, now)  # and whoever did has it now
             if isinstance(run, Refused):
                 found = run.run
-                if found is None or (found.status, found.generation) != (RunStatus.SUSPENDED, generation):
+                if found is None or not _is_suspended(run, generation):
                     return None if self._is_own_failure(tx, run_id, found, end, now) else run
                 run = self._take_suspended(tx, found, now)
             told = {"error_step": None, "error_type": end.error_type, "error_message": end.error_message}
@@ -217,7 +220,7 @@ class HandVerbs(QueueVerbs, WaitingVerbs):
         return bool(claims) and claims[0] == ("failed", now, end.error_type, end.error_message)
 
     def _take_suspended(self, tx: Transaction, run: Run, now: int) -> Run:
-        """Claim a suspended run for the length of a transaction, to end it as one that runs."""
+        """Claim a suspended run, which is locked, for the length of a transaction, to end it as one that runs."""
         given: dict[str, Any] = {"owner": "hand:", "now": now, "lease": 1, "lease_until": now + 1}
         tx.execute(
             "claim_run",
@@ -372,6 +375,11 @@ class HandVerbs(QueueVerbs, WaitingVerbs):
             if rows and tx.execute("requeue_run", run_id=run_id):
                 tx.notify(TASKS)
         return to_run(rows[0]) if rows else None
+
+
+def _is_suspended(found: Run | Refused, generation: int) -> bool:
+    run = found.run if isinstance(found, Refused) else found
+    return run is not None and (run.status, run.generation) == (RunStatus.SUSPENDED, generation)
 
 
 def _is_own_end(refused: Refused, status: RunStatus, generation: int, now: int) -> bool:
