@@ -6,9 +6,11 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-__all__ = ["Clock", "SystemClock", "to_datetime", "to_micros"]
+__all__ = ["FOR_EVER", "Clock", "SystemClock", "to_datetime", "to_micros"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+FOR_EVER = (datetime(9000, 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+"""A lease that does not run out, as a time that can be shown."""
 
 
 class Clock(Protocol):

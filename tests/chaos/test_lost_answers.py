@@ -13,7 +13,7 @@ from rows import LEASE, NOW, OWNER, completed, edge, end, failed, new_run, start
 from tasks import DIED, OTHER, SECOND, claim, claimed_ids, get, sleep, started, submit, task, wait, worker
 
 from milepost import Ledger, RunStatus, Worker
-from milepost.model import Schedule
+from milepost.model import MANUAL, Schedule
 from milepost.store import RunEnd, Store, Submitted
 from milepost.stores.postgres import PostgresStore
 
@@ -84,6 +84,21 @@ def suspending(store: Store) -> None:
     store.register_waits([wait()], NOW)
 
 
+def by_hand(store: Store) -> None:
+    store.apply([new_run("task", kind=MANUAL)])
+    begin_by_hand(store, "a")
+
+
+def begin_by_hand(store: Store, label: str) -> bool:
+    given = {"seq": 1, "kind": "step", "status": "running", "input_text": "{}", "output": None, "output_hash": None}
+    return store.hand_begin_step("task", label, now=NOW, **given)
+
+
+def over(store: Store) -> None:
+    started(store)
+    store.apply([write("task", 1, end=completed())])
+
+
 Verb = tuple[Callable[[Store], Any], Callable[[Store], Any], Any]
 
 # What comes before, the verb, and what it answers whether or not its first answer is lost.
@@ -147,6 +162,30 @@ VERBS: dict[str, Verb] = {
     "failure": (started, lambda s: s.apply([write("task", 1, starts=[start("a", "task")], end=failed())]), [None]),
     "retry": (started, lambda s: s.apply([write("task", 1, end=retried())]), [None]),
     "release": (started, lambda s: s.apply([write("task", 1, end=released())]), [None]),
+    "hand_begin_step": (by_hand, lambda s: begin_by_hand(s, "b"), True),
+    "hand_complete_step": (by_hand, lambda s: s.hand_complete_step("task", "a", "1", "h", NOW), True),
+    "hand_complete_step, with edges": (
+        by_hand,
+        lambda s: s.hand_complete_step("task", "a", "1", "h", NOW, edges=(("x", "a"),)),
+        True,
+    ),
+    "hand_fail_step": (by_hand, lambda s: s.hand_fail_step("task", "a", "no", NOW), True),
+    "hand_fail_step, with its run": (
+        by_hand,
+        lambda s: s.hand_fail_step("task", "a", "no", NOW, run=(RunStatus.FAILED, OWNER)),
+        True,
+    ),
+    "hand_set_status": (
+        by_hand,
+        lambda s: s.hand_set_status("task", RunStatus.COMPLETED, is_end=True, owner=OWNER, now=NOW, result="1"),
+        True,
+    ),
+    "hand_set_status, of a run that was over": (
+        over,
+        lambda s: s.hand_set_status("task", RunStatus.RUNNING, is_end=False, owner=OWNER, now=NOW + 9),
+        True,
+    ),
+    "hand_save": (by_hand, lambda s: s.hand_save("task", "a", "name", "1", NOW), True),
     "many at once": (
         lambda s: (submit(s, *[task(f"t{n}") for n in range(5)]), claim(s)),
         lambda s: s.apply([write(f"t{n}", 1, ends=[end("a", f"t{n}")], end=completed()) for n in range(5)]),
@@ -159,7 +198,18 @@ def everything(store: Store) -> Any:
     """Return all rows but what the server's clock says of leases."""
     with store._borrow() as connection:  # type: ignore[attr-defined]
         schema = store._address.schema  # type: ignore[attr-defined]
-        tables = ["runs", "run_payloads", "attempts", "steps", "edges", "events", "waits", "schedules", "workers"]
+        tables = [
+            "runs",
+            "run_payloads",
+            "attempts",
+            "steps",
+            "edges",
+            "events",
+            "waits",
+            "schedules",
+            "workers",
+            "checkpoints",
+        ]
         found = {}
         for table in tables:
             columns = [

@@ -19,6 +19,7 @@ from rows import completed, new_run
 from rows import write as write_run
 
 from milepost import Dag, DagRunner, Ledger, RunStatus, StepContext
+from milepost.clock import FOR_EVER
 from milepost.errors import ConfigurationError, MilepostError, RunBusy, RunExists, RunNotFound, ValueNotStorable
 from milepost.provenance import (
     SCHEDULER,
@@ -563,6 +564,35 @@ def test_a_write_that_was_refused_says_why_even_where_the_engine_has_ended_the_r
     with pytest.raises(RunBusy, match="engine"):
         provenance.record_node_start("engine", "a", "{}")
     provenance.record_node_start("engine", "a", "{}")
+
+
+def test_a_run_of_the_engine_that_was_taken_by_hand_goes_on_by_hand_until_the_engine_takes_it_back(
+    provenance: DagProvenance, place: str
+) -> None:
+    dag = Dag("taken")
+    broken = [True]
+
+    def work() -> int:
+        if broken[0]:
+            raise ValueError("broken")
+        return 1
+
+    dag.node(work, label="work")
+    run_id = dag.run(ledger=provenance.ledger).run_id
+    provenance.update_run_status(run_id, "running")
+    with DagProvenance(place) as other:
+        other.record_node_start(run_id, "by_hand", "{}")
+        other.record_node_complete(run_id, "by_hand", "1")
+        other.record_edge_traversal(run_id, "by_hand", "work")
+        other.finish_run(run_id, "failed")
+    provenance.update_run_status(run_id, "running")
+    assert provenance.ledger.require_run(run_id).lease_until == FOR_EVER
+    provenance.finish_run(run_id, "failed")
+    broken.clear()
+    broken.append(False)
+    assert dag.resume(run_id, ledger=provenance.ledger).status is RunStatus.COMPLETED
+    assert provenance.get_node_output(run_id, "by_hand") == "1"
+    assert list(provenance.ledger.check()) == []
 
 
 def test_a_runner_records_where_its_provenance_does(provenance: DagProvenance) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from milepost.dag.face import LedgerLike
 from milepost.dag.scheduling import Scheduling
-from milepost.dag.submitting import LedgerLike, Submitting
+from milepost.dag.submitting import Submitting
 from milepost.dsl.compiling import WorkflowGraph, compile_workflow
 from milepost.dsl.inputs import check_inputs
 from milepost.dsl.workflow import Workflow

@@ -7,9 +7,9 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Self
 
-from milepost.clock import to_datetime
+from milepost.clock import FOR_EVER, to_datetime
 from milepost.errors import ConfigurationError, NodeNotFound, RunBusy, RunNotFound
 from milepost.graph import Graph
 from milepost.ledger import Ledger
@@ -24,8 +24,6 @@ from milepost.stores.original import adopt_original, import_original
 from milepost.values import content_hash, encode
 
 __all__ = ["DagProvenance"]
-
-_FOR_EVER: Final = 2**62
 
 
 class DagProvenance(Reading):
@@ -140,7 +138,7 @@ class DagProvenance(Reading):
                 inputs=self._kept(None, encode(source_inputs)),
                 owner=current_owner(),
                 now=now,
-                lease_until=_FOR_EVER,
+                lease_until=FOR_EVER,
                 parent_run_id=parent_run_id,
                 root_run_id=root,
                 created_by=run_initiator.get() if initiator is None else initiator,
@@ -311,19 +309,17 @@ class DagProvenance(Reading):
             RunNotFound: There is no such run.
             RunBusy: The engine executes the run.
         """
-        if not self._store.hand_insert_edge(run_id, upstream_label, downstream_label, self._now()):
-            run = self._require(run_id)
-            if run.kind != MANUAL and run.status == RunStatus.RUNNING:
-                raise self._refused(run_id)
+        is_new = self._store.hand_insert_edge(run_id, upstream_label, downstream_label, self._now())
+        if not is_new and self._require(run_id).is_executed:
+            raise self._refused(run_id)
 
     def _refused(self, run_id: str, label: str | None = None) -> Exception:
         """Return why a write changed nothing."""
         run = self._store.hand_get_run(run_id)
         if run is None:
             return RunNotFound(run_id)
-        is_held = run.kind != MANUAL and run.status == RunStatus.RUNNING
-        known = {found.label for found in self._store.list_executions(run_id)} if not is_held else ()
-        if label is not None and label not in known and not is_held:
+        known = {found.label for found in self._store.list_executions(run_id)} if not run.is_executed else ()
+        if label is not None and label not in known and not run.is_executed:
             return NodeNotFound(run_id, label, known)
         # Where it is held no more, it was when it refused the write.
         until = to_datetime(self._now() if run.lease_until is None else run.lease_until)

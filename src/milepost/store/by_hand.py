@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+from milepost.clock import FOR_EVER
+from milepost.model import MANUAL
 from milepost.states import RunStatus
 
 __all__ = ["ByHand", "Execution", "HandRun"]
@@ -29,6 +31,11 @@ class HandRun(NamedTuple):
     told: str | None
     told_epoch: int | None
     parent_step: str | None
+
+    @property
+    def is_executed(self) -> bool:
+        """Whether it is its driver's alone: it runs, and was neither begun nor taken by hand."""
+        return self.status == RunStatus.RUNNING and self.kind != MANUAL and self.lease_until != FOR_EVER
 
 
 class Execution(NamedTuple):

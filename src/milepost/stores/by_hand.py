@@ -5,24 +5,21 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from milepost.model import MANUAL
 from milepost.states import TERMINAL_RUN, RunStatus
 from milepost.store import Execution, HandRun
 from milepost.stores.queueing import QueueVerbs
-from milepost.stores.reading import to_step
 from milepost.stores.transaction import Transaction, repeatable
 
 __all__ = ["ByHandVerbs"]
 
 _OF_RUN: Final = ""
 _TOLD: Final = "by hand"
-# Nobody beats for a run that is recorded by hand: whether its process lives says its owner, not a lease.
-_FOR_EVER: Final = 2**62
 
 
 class ByHandVerbs(QueueVerbs):
     """Record what somebody else executes."""
 
+    @repeatable
     def hand_begin_step(
         self,
         run_id: str,
@@ -37,31 +34,24 @@ class ByHandVerbs(QueueVerbs):
         now: int,
     ) -> bool:
         """Record that a node has started, or was skipped: a new attempt."""
-        is_again = False
-
-        def begin() -> bool:
-            nonlocal is_again
-            found = map(to_step, self._rows("get_step", run_id=run_id, label=label)) if is_again else ()
-            if any((step.seq, step.started_at) == (seq, now) for step in found):
-                return True  # it stands, and its answer was lost: once more would be another attempt
-            is_again = True
-            begun = self.execute_alone(
-                "hand_begin_step",
-                lock=run_id,  # two starts of one node are two attempts
-                run_id=run_id,
-                label=label,
-                seq=seq,
-                kind=kind,
-                status=status,
-                input=input_text,
-                output=output,
-                output_hash=output_hash,
-                now=now,
-                finished_at=None if output is None else now,
-            )
-            return begun == 1
-
-        return self.patiently(begin)
+        begun = self.execute_alone(
+            "hand_begin_step",
+            lock=run_id,  # two starts of one node are two attempts
+            run_id=run_id,
+            label=label,
+            seq=seq,
+            kind=kind,
+            status=status,
+            input=input_text,
+            output=output,
+            output_hash=output_hash,
+            now=now,
+            finished_at=None if output is None else now,
+        )
+        if begun:
+            return True
+        # This very start, whose answer was lost?
+        return bool(self._rows("hand_find_start", run_id=run_id, label=label, seq=seq, now=now))
 
     @repeatable
     def hand_complete_step(
@@ -99,6 +89,7 @@ class ByHandVerbs(QueueVerbs):
         if run is None:
             return self.execute_alone("hand_fail_step", run_id=run_id, label=label, error=error, now=now) == 1
         with self.transaction() as tx:
+            tx.rows("hand_lock_run", run_id=run_id)  # at once: shared first, two of us would wait for each other
             if not tx.execute("hand_fail_step", run_id=run_id, label=label, error=error, now=now):
                 return False
             self._set_status(tx, run_id, run[0], is_end=True, owner=run[1], now=now)
@@ -129,16 +120,16 @@ class ByHandVerbs(QueueVerbs):
         if not rows:
             return False
         run = HandRun(*rows[0])
-        is_running = run.status == RunStatus.RUNNING
-        if is_running and run.kind != MANUAL:
+        if run.is_executed:
             return False
+        is_running = run.status == RunStatus.RUNNING
         epoch = run.lease_epoch
         # What is told of the end of a run may differ from what the ledger must say: a run that goes on has none.
         told = run.finished_at if run.told is None or run.told_epoch != epoch else json.loads(run.told)["finished_at"]
         finished_at = None
         if status == RunStatus.RUNNING:
             if not is_running:
-                tx.execute("hand_take_run", run_id=run_id, owner=owner, lease_until=_FOR_EVER)
+                tx.execute("hand_take_run", run_id=run_id, owner=owner)
                 epoch += 1
                 tx.write_rows("insert_attempt", [(run_id, epoch, run.attempt + 1, owner, now)])
         else:

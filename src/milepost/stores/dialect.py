@@ -7,14 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from milepost.clock import FOR_EVER
 from milepost.model import Run
 from milepost.stores.scheduling import SCHEDULE_COLUMNS
 
 __all__ = ["POSTGRES", "SQLITE", "Dialect"]
 
-_COLUMNS: Final = {
+_COMMON: Final = {
     "run_columns": ", ".join(Run.__dataclass_fields__),
     "schedule_columns": SCHEDULE_COLUMNS,
+    "for_ever": str(FOR_EVER),
 }
 _TABLES: Final = (
     "attempts|checkpoints|definitions|edges|events|queues|run_payloads|run_tags|runs|schedules|schema_migrations"
@@ -40,7 +42,7 @@ class Dialect:
 
         A caller's own connection may have any search path, so names never depend on it.
         """
-        for name, fragment in {**_COLUMNS, **self.fragments}.items():
+        for name, fragment in {**_COMMON, **self.fragments}.items():
             text = text.replace(f"{{{name}}}", fragment)
         return text if schema is None else _AFTER.sub(rf'\1\2"{schema}".\3', text)
 

@@ -1,8 +1,10 @@
 -- What somebody records by hand, or with a runner of their own. A run that our engine executes is its driver's alone;
--- every other may be written to, whatever its state: the ledger keeps what it is told.
+-- every other may be written to, whatever its state: the ledger keeps what it is told. The guard shares the row of the
+-- run until the commit, so that no claim falls between the look and the write.
 
 -- name: hand_begin_step
--- Each start is an attempt of its own. Also the whole row of a step that was skipped.
+-- Each start is an attempt of its own; the same one once more, whose answer was lost, is none. Also the whole row of
+-- a step that was skipped.
 INSERT INTO steps (
     run_id, label, attempt, seq, lease_epoch, kind, status, input, output, storage, output_hash, started_at, finished_at
 )
@@ -11,14 +13,24 @@ SELECT
     :seq, r.lease_epoch, :kind, :status, CAST(:input AS TEXT), CAST(:output AS TEXT), 'inline',
     CAST(:output_hash AS TEXT), :now, CAST(:finished_at AS BIGINT)
 FROM runs AS r
-WHERE r.run_id = :run_id AND (r.kind = 'manual' OR r.status <> 'running');
+WHERE r.run_id = :run_id
+    AND NOT EXISTS (
+        SELECT 1 FROM steps AS s
+        WHERE s.run_id = :run_id AND s.label = :label AND s.seq = :seq AND s.started_at = :now
+    )
+    AND (r.kind = 'manual' OR r.status <> 'running' OR r.lease_until = {for_ever})
+{for_share};
+
+-- name: hand_find_start -> one
+SELECT 1 FROM steps WHERE run_id = :run_id AND label = :label AND seq = :seq AND started_at = :now;
 
 -- name: hand_complete_step
 UPDATE steps SET status = 'completed', output = :output, output_hash = :output_hash, finished_at = :now
 WHERE run_id = :run_id AND label = :label
     AND attempt = (SELECT MAX(s.attempt) FROM steps AS s WHERE s.run_id = :run_id AND s.label = :label)
     AND EXISTS (
-        SELECT 1 FROM runs AS r WHERE r.run_id = :run_id AND (r.kind = 'manual' OR r.status <> 'running')
+        SELECT 1 FROM runs AS r
+        WHERE r.run_id = :run_id AND (r.kind = 'manual' OR r.status <> 'running' OR r.lease_until = {for_ever}) {for_share}
     );
 
 -- name: hand_fail_step
@@ -26,14 +38,15 @@ UPDATE steps SET status = 'failed', error_message = :error, finished_at = :now
 WHERE run_id = :run_id AND label = :label
     AND attempt = (SELECT MAX(s.attempt) FROM steps AS s WHERE s.run_id = :run_id AND s.label = :label)
     AND EXISTS (
-        SELECT 1 FROM runs AS r WHERE r.run_id = :run_id AND (r.kind = 'manual' OR r.status <> 'running')
+        SELECT 1 FROM runs AS r
+        WHERE r.run_id = :run_id AND (r.kind = 'manual' OR r.status <> 'running' OR r.lease_until = {for_ever}) {for_share}
     );
 
 -- name: hand_insert_edge
 INSERT INTO edges (run_id, upstream, downstream, traversed_at)
 SELECT :run_id, :upstream, :downstream, :now
 FROM runs AS r
-WHERE r.run_id = :run_id AND (r.kind = 'manual' OR r.status <> 'running')
+WHERE r.run_id = :run_id AND (r.kind = 'manual' OR r.status <> 'running' OR r.lease_until = {for_ever}) {for_share}
 ON CONFLICT (run_id, downstream, upstream) DO NOTHING;
 
 -- name: hand_get_run -> one
@@ -60,8 +73,9 @@ UPDATE attempts SET status = :status, finished_at = :now
 WHERE run_id = :run_id AND lease_epoch = :lease_epoch AND status = 'running';
 
 -- name: hand_take_run
+-- Nobody beats for a run that is recorded by hand: whether its process lives says its owner, not a lease.
 UPDATE runs
-SET status = 'running', finished_at = NULL, lease_owner = :owner, lease_until = :lease_until,
+SET status = 'running', finished_at = NULL, lease_owner = :owner, lease_until = {for_ever},
     lease_epoch = lease_epoch + 1, attempt = attempt + 1, error_step = NULL, error_type = NULL, error_message = NULL
 WHERE run_id = :run_id;
 
