@@ -595,6 +595,18 @@ def test_a_run_of_the_engine_that_was_taken_by_hand_goes_on_by_hand_until_the_en
     assert list(provenance.ledger.check()) == []
 
 
+def test_the_doctor_takes_what_was_told_by_hand_as_it_was_told(provenance: DagProvenance, run: str) -> None:
+    for _ in range(2):
+        provenance.record_node_start(run, "twice", "{}")
+        provenance.record_node_complete(run, "twice", "1")
+    provenance.record_node_start(run, "left running", "{}")
+    provenance.record_node_start(run, "left failed", "{}")
+    provenance.record_node_failed(run, "left failed", "no")
+    provenance.record_edge_traversal(run, "never seen", "twice")
+    provenance.finish_run(run, "completed")
+    assert list(provenance.ledger.check()) == []
+
+
 def test_a_runner_records_where_its_provenance_does(provenance: DagProvenance) -> None:
     with Dag("doubling") as dag:
         dag.node(double)

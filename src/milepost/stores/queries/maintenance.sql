@@ -50,9 +50,10 @@ WHERE NOT EXISTS (SELECT 1 FROM runs WHERE runs.hash = definitions.hash)
     AND NOT EXISTS (SELECT 1 FROM attempts WHERE attempts.hash = definitions.hash);
 
 -- name: find_open_steps -> many
+-- What is recorded by hand is kept as it was told, whatever that is: in this and the next ones it is nobody's fault.
 SELECT s.run_id, s.label, s.attempt, r.status FROM steps AS s
 JOIN runs AS r ON r.run_id = s.run_id
-WHERE s.status = 'running' AND r.finished_at IS NOT NULL
+WHERE s.status = 'running' AND r.finished_at IS NOT NULL AND r.kind <> 'manual'
 ORDER BY s.run_id, s.label LIMIT :limit;
 
 -- name: find_broken_claims -> many
@@ -66,7 +67,7 @@ ORDER BY r.run_id LIMIT :limit;
 
 -- name: find_unfinished_steps -> many
 SELECT s.run_id, s.label FROM steps AS s
-JOIN runs AS r ON r.run_id = s.run_id AND r.status = 'completed'
+JOIN runs AS r ON r.run_id = s.run_id AND r.status = 'completed' AND r.kind <> 'manual'
 GROUP BY s.run_id, s.label
 HAVING SUM(
     CASE
@@ -87,6 +88,7 @@ WITH often AS (
 SELECT s.run_id, s.label, COUNT(*)
 FROM often
 JOIN steps AS s ON s.run_id = often.run_id AND s.label = often.label
+JOIN runs AS r ON r.run_id = often.run_id AND r.kind <> 'manual'
 WHERE s.status = 'completed' AND s.storage = 'inline' AND NOT EXISTS (
     SELECT 1 FROM steps AS u
     WHERE u.run_id = s.run_id AND u.label = 'undo:' || s.label AND u.kind = 'undo' AND u.status = 'completed'
@@ -97,6 +99,7 @@ ORDER BY s.run_id, s.label LIMIT :limit;
 
 -- name: find_loose_edges -> many
 SELECT e.run_id, e.upstream, e.downstream FROM edges AS e
+JOIN runs AS r ON r.run_id = e.run_id AND r.kind <> 'manual'
 WHERE NOT EXISTS (SELECT 1 FROM steps AS s WHERE s.run_id = e.run_id AND s.label = e.upstream)
     OR NOT EXISTS (SELECT 1 FROM steps AS s WHERE s.run_id = e.run_id AND s.label = e.downstream)
 LIMIT :limit;
