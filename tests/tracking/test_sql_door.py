@@ -77,6 +77,21 @@ def test_an_event_from_plain_sql_wakes_who_waits_and_the_first_one_stands(base: 
     assert again.event_payload == {"amount": 1}
 
 
+@pytest.mark.parametrize("is_sql", [True, False])
+def test_an_event_wakes_no_run_that_was_paused(base: Base, call: Any, is_sql: bool) -> None:
+    client = base.client()
+    client.spawn_task(task_name="job")
+    (claim,) = client.claim_task()
+    client.await_event(None, claim.task_id, claim.run_id, "s", "paid")
+    schema = Address(base.url).schema
+    base.connect(autocommit=True).execute(f"UPDATE \"{schema}\".runs SET error_type = 'DagPause'")
+    if is_sql:
+        call("emit_event", queue_name="work", event_name="paid")
+    else:
+        client.emit_event(event_name="paid")
+    assert client.claim_task() == []
+
+
 def test_a_task_is_cancelled_in_plain_sql(base: Base, call: Any) -> None:
     client = base.client()
     waiting, running = client.spawn_task(task_name="a"), None

@@ -164,7 +164,9 @@ BEGIN
         )
         SELECT DISTINCT run_id FROM resolved ORDER BY run_id
     LOOP
-        UPDATE runs SET available_at = moment WHERE run_id = woken AND status = 'suspended';
+        -- One that was paused stays so, whatever it waited for.
+        UPDATE runs SET available_at = moment
+        WHERE run_id = woken AND status = 'suspended' AND (error_type IS NULL OR error_type <> 'DagPause');
         is_waited_for := true;
     END LOOP;
     IF is_waited_for THEN
