@@ -88,7 +88,8 @@ def _import(connection: sqlite3.Connection) -> int:
                 count = changed
         connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:  # a full disk has ended it already
+            connection.execute("ROLLBACK")
         raise
     return count
 
