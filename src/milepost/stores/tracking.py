@@ -60,8 +60,7 @@ class TrackingVerbs(HandVerbs):
                 raise InvalidTransition(
                     f"Workflow run {run.run_id}", "executed by the engine", "be reported on", remedy
                 )
-            reports = tx.rows("list_reports", run_id=report.run_id)
-            if reports and (reports[-1][0], reports[-1][3]) == (report.status, report.now):
+            if tx.rows("last_report", run_id=report.run_id) == [(report.status, report.now)]:
                 return run  # this very call, whose answer was lost
             self._report(tx, run, report)
         return run

@@ -143,6 +143,9 @@ SELECT CAST(:run_id AS TEXT), COALESCE(MAX(number), 0) + 1, CAST(:status AS TEXT
     CAST(:error AS TEXT), CAST(:now AS BIGINT)
 FROM status_reports WHERE run_id = :run_id;
 
+-- name: last_report -> one
+SELECT status, reported_at FROM status_reports WHERE run_id = :run_id ORDER BY number DESC LIMIT 1;
+
 -- name: list_reports -> many
 SELECT status, result, error, reported_at FROM status_reports WHERE run_id = :run_id ORDER BY number;
 
