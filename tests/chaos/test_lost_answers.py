@@ -16,6 +16,7 @@ from milepost import Ledger, RunStatus, Worker
 from milepost.model import MANUAL, Schedule
 from milepost.store import RunEnd, Store, Submitted
 from milepost.stores.postgres import PostgresStore
+from milepost.stores.postgres_writer import Writer
 
 # What commits: the end of a transaction, a statement that is one, the end of several that were sent as one.
 COMMIT = (b"COMMIT", b"\0milepost_write_at_once\0")
@@ -251,6 +252,33 @@ def test_a_single_step_whose_statement_is_not_answered_stands_once(line: Proxy, 
     assert store.apply([write("task", 1, ends=[end("b", "task", seq=2)])]) == [None]
     assert line.cuts == 1
     assert [row.label for row in near.list_steps("task")] == ["a", "b"]
+
+
+@pytest.mark.parametrize("count", [1, 3], ids=["one step", "many"])
+@pytest.mark.parametrize("fetches", [1, 2], ids=["preparing", "executing"])
+@pytest.mark.parametrize("is_answered", [True, False])
+def test_an_interruption_in_the_middle_of_a_commit_spoils_none_that_follows(
+    store: Store, near: Store, monkeypatch: pytest.MonkeyPatch, count: int, fetches: int, is_answered: bool
+) -> None:
+    started(store)
+    steps = [write("task", 1, ends=[end(f"s{n}", "task", seq=n)]) for n in range(count)]
+    fetch, left = Writer._fetch, [fetches]
+
+    def interrupted(writer: Writer) -> Any:
+        left[0] -= 1
+        if left[0] or is_answered:
+            result = fetch(writer)
+        if not left[0]:
+            raise KeyboardInterrupt
+        return result
+
+    monkeypatch.setattr(Writer, "_fetch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        store.apply(steps)
+    monkeypatch.undo()
+    for _ in range(2):
+        assert store.apply(steps) == [None] * count
+    assert len(near.list_steps("task")) == count
 
 
 def test_a_run_that_somebody_took_meanwhile_is_not_written_to_again(line: Proxy, store: Store, near: Store) -> None:

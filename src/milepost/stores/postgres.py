@@ -268,8 +268,9 @@ class PostgresStore(StoreVerbs):
                     with writer.connection.transaction():
                         outcomes = write_batch(self._join(writer.connection), batch)
                         self._fire("before_commit")
-            except psycopg.Error as error:
-                if is_transient(error):
+            except BaseException as error:
+                # After an interruption nobody knows what the connection has to answer, and what is prepared on it.
+                if is_transient(error) or not isinstance(error, Exception):
                     writer.close()
                     self._writer = None
                 raise
