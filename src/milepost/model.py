@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -38,6 +39,7 @@ __all__ = [
     "check_run_id",
     "new_run_id",
     "progress_text",
+    "step_at",
 ]
 
 UNCHECKED_INPUTS: Final = '{"inputs":"unchecked"}'  # in a run's headers
@@ -163,6 +165,28 @@ class Retry:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def step_at(place: str, labels: Container[str]) -> str:
+    """Return the step that a run inside another belongs to, from the place that it is recorded at.
+
+    Args:
+        place: ``label``, ``label[element]``, and where a switch chose, either with ``:branch`` behind it.
+        labels: Those of the steps of the run around it; they and the branch may hold colons of their own.
+
+    Example:
+        >>> step_at("way:less", {"way"}), step_at("each[0]:a:b", {"each", "each[0]"}), step_at("each[1]", {"each"})
+        ('way', 'each[0]', 'each[1]')
+    """
+    if place in labels:
+        return place
+    ends = (at for at in range(len(place) - 1, 0, -1) if place[at] == ":")
+    found = next((place[:at] for at in ends if place[:at] in labels), None)
+    if found is not None:
+        return found
+    # An element whose row is not written yet: its map is there.
+    label, bracket, rest = place.partition("[")
+    return f"{label}[{rest.rpartition(']')[0]}]" if bracket else place
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,6 +91,28 @@ def test_lineage_goes_into_runs_inside_a_run_and_out_again(ledger: Ledger) -> No
     assert {link.label for link in up.made_of} >= {"numbers"}
 
 
+def test_lineage_goes_into_the_branch_that_a_switch_took(ledger: Ledger) -> None:
+    with Dag("less") as less:
+        less.node(double)
+    with Dag("more") as more:
+        more.node(size)
+    with Dag("routed") as dag:
+        way = dag.switch({"a:less": less, "more": more}, label="way")
+        dag.node(lambda n: ("a:less", n), label="route", n=4) >> way
+        dag.node(lambda x: x, label="last", x=way)
+    run = dag.run(ledger=ledger)
+    assert run.result() == 8
+    (found,) = lineage(ledger, run.run_id, "last")
+    assert {link.label for link in found.made_of} == {"way", "double", "route"}
+    inside = next(link for link in found.made_of if link.label == "double")
+    assert {link.label for link in lineage(ledger, inside.run_id, "double")[0].used_by} == {"way", "last"}
+    uses = invalidate(ledger, inside.run_id, "double")
+    assert {step for use in uses for step in use.steps} == {"way", "last"}
+    seen = DagProvenance(ledger).inspect_run(run.run_id)
+    assert seen is not None
+    assert [len(node.sub_dags) for node in seen.nodes if node.node_label == "way"] == [1]
+
+
 def test_a_bad_output_lists_every_run_that_used_it(ledger: Ledger) -> None:
     dag = diamond()
     run = dag.run(count=2, ledger=ledger)

@@ -10,7 +10,7 @@ from functools import cached_property
 
 from milepost.errors import ConfigurationError, StepNotFound
 from milepost.ledger import Ledger
-from milepost.model import Run
+from milepost.model import Run, step_at
 from milepost.provenance.inner import list_inner_runs
 from milepost.runtime.invalid import INVALID, find_invalid
 from milepost.states import StepStatus
@@ -108,7 +108,7 @@ class _Recorded:
         """The runs inside this one by their place, such as ``parse[3]``."""
         found: dict[str, list[str]] = {}
         for child in list_inner_runs(self._ledger, self.run.run_id):
-            found.setdefault(child.parent_step or "", []).append(child.run_id)
+            found.setdefault(step_at(child.parent_step or "", self.steps), []).append(child.run_id)
         return found
 
     @cached_property
@@ -167,8 +167,9 @@ class _Walker:
         yield from ((run_id, found, "edge") for found in upstream)
         parent = recorded.run.parent_run_id
         if not upstream and parent is not None and recorded.run.parent_step is not None:
-            outer = recorded.run.parent_step.partition("[")[0]
-            yield from ((parent, up, "outer") for up in self.run(parent).upstream.get(outer, []))
+            around = self.run(parent)
+            outer = step_at(recorded.run.parent_step, around.steps).partition("[")[0]
+            yield from ((parent, up, "outer") for up in around.upstream.get(outer, []))
 
     def used_by(self, run_id: str, label: str) -> Iterator[tuple[str, str, str]]:
         """Return (run, step, via) of what a step's output was used by directly."""
@@ -182,7 +183,7 @@ class _Walker:
                 yield from ((child, source, "inner") for source in self.run(child).sources)
         parent = recorded.run.parent_run_id
         if parent is not None and recorded.run.parent_step is not None and label in recorded.sinks:
-            yield parent, recorded.run.parent_step, "outer"
+            yield parent, step_at(recorded.run.parent_step, self.run(parent).steps), "outer"
         made_by = recorded.origins.get(label, run_id)
         for replay in recorded.replays:
             copied = self.find(replay)

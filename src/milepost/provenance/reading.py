@@ -16,7 +16,7 @@ from milepost.errors import (
     did_you_mean,
 )
 from milepost.ledger import Ledger
-from milepost.model import MANUAL, Run, Storage
+from milepost.model import MANUAL, Run, Storage, step_at
 from milepost.provenance.inner import list_inner_runs
 from milepost.provenance.models import DagRun, EdgeTraversal, IoPayload, NodeExecution
 from milepost.states import RunStatus, StepStatus
@@ -191,13 +191,15 @@ class Reading:
         for edge in self.ledger.list_edges(run_id):
             use = EdgeTraversal(downstream_label=edge.downstream, traversed_at=to_datetime(edge.traversed_at))
             edges.setdefault(edge.upstream, []).append(use)
+        executions = self._executions(run_id)
+        labels = {one.label for one in executions}
         inner: dict[str, list[DagRun]] = {}
         for child in list_inner_runs(self.ledger, run_id):
             seen = self._inspect(child, _place_of(child, whole.dag_nsref))
             if seen is not None:
-                label = child.parent_step or ""
+                label = step_at(child.parent_step or "", labels)
                 inner.setdefault(label.partition("[")[0], []).append(seen)
-        for one in self._executions(run_id):
+        for one in executions:
             type_ = types.get(one.label, _own_type(one))
             whole.nodes.append(
                 NodeExecution(
